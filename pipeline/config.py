@@ -1,0 +1,261 @@
+"""The typed configuration: the one home of every default.
+
+YAML files state only differences from what stands here; `pipeline.configfile` merges them. An unknown key is
+refused with the list of known ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+SplitText = Annotated[
+    str,
+    Field(pattern=r"^(full|head:0\.\d+|block:0\.\d+|kfold:\d+/\d+)$", description="see pipeline.data.split"),
+]
+
+
+class Strict(BaseModel):
+    """A frozen section that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            unknown = [str(key) for key in values if key not in cls.model_fields]
+            if unknown:
+                raise ValueError(f"unknown key {unknown[0]!r}; known here: {', '.join(cls.model_fields)}")
+        return values
+
+
+def fraction_of_run(value: Any) -> Any:
+    """Turns "30 of 200" into 0.15 and "[30, 60] of 200" into [0.15, 0.3]; leaves numbers alone.
+
+    Raises ValueError for a base that is not positive.
+    """
+    match = re.fullmatch(r"\s*(.+?)\s+of\s+(\d+)\s*", value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    epochs, base = json.loads(match[1]), int(match[2])
+    if base <= 0:
+        raise ValueError(f"{value!r}: the base after 'of' must be a positive number of epochs")
+    return [epoch / base for epoch in epochs] if isinstance(epochs, list) else epochs / base
+
+
+Fraction = Annotated[float, BeforeValidator(fraction_of_run), Field(ge=0, le=1)]
+Fractions = Annotated[
+    tuple[Annotated[float, Field(gt=0, lt=1)], ...], BeforeValidator(fraction_of_run), Field(min_length=1)
+]
+
+
+class Schedule(Strict):
+    """What all schedules share: a linear warm-up over a fraction of the run."""
+
+    warmup: Fraction = 0.0
+
+
+class Constant(Schedule):
+    """The same learning rate throughout."""
+
+    name: Literal["constant"] = "constant"
+
+
+class MultiStep(Schedule):
+    """Multiplied by `factor` at each milestone, given as fractions of the run or "[30, 60] of 200"."""
+
+    name: Literal["multistep"] = "multistep"
+    milestones: Fractions
+    factor: float = Field(0.5, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _milestones_rise(self) -> MultiStep:
+        if any(
+            later <= earlier for earlier, later in zip(self.milestones, self.milestones[1:], strict=False)
+        ):
+            raise ValueError(
+                f"milestones {list(self.milestones)} must rise: a repeated milestone would apply the factor twice"
+            )
+        return self
+
+
+class Step(Schedule):
+    """Multiplied by `factor` after every `every`, a fraction of the run or "30 of 180"."""
+
+    name: Literal["step"] = "step"
+    every: Annotated[float, BeforeValidator(fraction_of_run), Field(gt=0, le=1)]
+    factor: float = Field(0.5, gt=0, lt=1)
+
+
+class Cosine(Schedule):
+    """Half a cosine from the full learning rate down to `floor` times it at the run's end."""
+
+    name: Literal["cosine"] = "cosine"
+    floor: float = Field(0.0, ge=0, lt=1)
+
+
+Scheduler = Annotated[Constant | MultiStep | Step | Cosine, Field(discriminator="name")]
+OptimizerName = Literal["adam", "adamw", "sgd"]
+LossName = Literal["mse", "smooth_l1"]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+class ModelConfig(Strict):
+    """Which backbone. `small` takes its small sibling; `pretrained` is true, false or a checkpoint's path."""
+
+    name: str
+    small: bool = False
+    pretrained: bool | str = False
+
+
+class DataConfig(Strict):
+    """Which samples are trained on and how they become the 12 input channels.
+
+    split: `head:0.7` (the report's: the first int(0.7 N)), `block:0.7` (by temporal id), `kfold:i/k`, `full`.
+    depth: `clip` is metres clipped to a range, with a reserved value for invalid pixels; `report` is the
+    report's (mm / 1000) / 65.535. Channels that `inputs` leaves out are zero.
+    """
+
+    split: SplitText = "head:0.7"
+    inputs: Literal["rgbd", "rgb", "depth"] = "rgbd"
+    depth: Literal["clip", "report"] = "clip"
+
+
+class TrainConfig(Strict):
+    """How the weights are found."""
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(32, ge=2, description="BatchNorm needs at least two samples")
+    lr: float = Field(1e-3, gt=0)
+    optimizer: OptimizerName = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    scheduler: Scheduler = Constant()
+    loss: LossName = "mse"
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest gradient norm (millimetre loss); null: no clipping"
+    )
+    precision: Precision = "fp32"
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _finite(self) -> TrainConfig:
+        for key in ("lr", "weight_decay", "clip_norm"):
+            value = getattr(self, key)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{key} is {value}; a finite number is needed")
+        return self
+
+
+class RunConfig(Strict):
+    """Everything that decides the result of one run, and the device, which should not."""
+
+    model: ModelConfig
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def hash(self) -> str:
+        """Twelve hex digits over what was asked for; equal requests have equal hashes."""
+        request = self.model_dump(mode="json", exclude={"device"})
+        return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class LogUniform(Strict):
+    """A number whose logarithm is uniform between the two bounds."""
+
+    log_uniform: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _positive_range(self) -> LogUniform:
+        low, high = self.log_uniform
+        if not 0 < low < high:
+            raise ValueError(f"log_uniform [{low}, {high}]: needs 0 < low < high")
+        return self
+
+
+class Uniform(Strict):
+    """A number that is uniform between the two bounds."""
+
+    uniform: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _range(self) -> Uniform:
+        low, high = self.uniform
+        if not low < high:
+            raise ValueError(f"uniform [{low}, {high}]: needs low < high")
+        return self
+
+
+class Choice(Strict):
+    """One of the listed values, each as likely."""
+
+    choice: tuple[Any, ...] = Field(min_length=1)
+
+
+Distribution = LogUniform | Uniform | Choice
+
+
+class SearchConfig(Strict):
+    """A study: how many trials, how long, which rungs, over which space.
+
+    Rungs lie at grace x reduction^i epochs; a trial goes on past a rung if it is among the best 1/reduction
+    of the trials that reached it so far (ASHA, arXiv:1810.05934).
+    """
+
+    trials: int = Field(64, ge=1)
+    epochs: int = Field(100, ge=1)
+    grace: int = Field(3, ge=1)
+    reduction: int = Field(3, ge=2)
+    keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
+    space: dict[str, Distribution] = {}
+
+    @model_validator(mode="after")
+    def _grace_fits(self) -> SearchConfig:
+        if self.grace > self.epochs:
+            raise ValueError(
+                f"grace {self.grace} exceeds epochs {self.epochs}: no trial would reach a rung; lower search.grace"
+            )
+        return self
+
+
+class FinalConfig(Strict):
+    """The final run: the winner's configuration on all the data."""
+
+    epochs: int = Field(200, ge=1)
+
+
+class TwinConfig(Strict):
+    """The rendered stand-in that a search makes when no data set is given."""
+
+    size: int = Field(224, ge=32, le=1024)
+    train: int = Field(3396, ge=2)
+    test: int = Field(849, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class Experiment(Strict):
+    """All sections of the configuration files together."""
+
+    model: ModelConfig
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    seed: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    search: SearchConfig = SearchConfig()
+    final: FinalConfig = FinalConfig()
+    twin: TwinConfig = TwinConfig()
+
+    def run(self) -> RunConfig:
+        """The part that one training run needs."""
+        return RunConfig(
+            model=self.model, data=self.data, train=self.train, seed=self.seed, device=self.device
+        )

@@ -1,0 +1,1 @@
+"""Raw layouts in, packed arrays out, batches on the device."""

@@ -1,0 +1,1 @@
+"""The rendered stand-in for the recorded data set."""

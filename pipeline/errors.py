@@ -1,0 +1,48 @@
+"""The errors a user can cause or meet, each with the reason the leaderboard shows for it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """An error whose message says what was found, what is allowed and what to do; shown without a traceback."""
+
+    reason: ClassVar[str] = "USER_ERROR"
+
+
+class ConfigError(PipelineError):
+    """A configuration that cannot be run."""
+
+
+class DataError(PipelineError):
+    """Raw or packed data that cannot be used."""
+
+
+class StudyError(PipelineError):
+    """A study that cannot be started, resumed or read."""
+
+
+class CheckpointError(PipelineError):
+    """A checkpoint that is damaged or does not fit what it should be loaded into."""
+
+
+class SupersededError(PipelineError):
+    """Another attempt has taken the run over; this one must not write any more."""
+
+
+class DivergedError(PipelineError):
+    """Training produced a number that is not finite."""
+
+    reason = "DIVERGED"
+
+
+def reason_of(error: BaseException) -> str:
+    """The leaderboard's reason for an exception that ended a run."""
+    if isinstance(error, PipelineError):
+        return error.reason
+    if isinstance(error, MemoryError):
+        return "HOST_OOM"
+    if type(error).__name__ == "OutOfMemoryError":  # torch.cuda's, without importing torch
+        return "CUDA_OOM"
+    return "USER_ERROR"

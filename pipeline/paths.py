@@ -1,0 +1,242 @@
+"""Every file of a workspace, a study, a run and a packed data set; atomic writes.
+
+RUNS/
+    leaderboard.csv  best.yaml
+    data/<name>/                      a packed data set (see PackPaths)
+    studies/<study>/                  study.yaml, journal.jsonl, driver.json, driver.lock, driver.log
+    studies/<study>/trials/<0000>/    a run
+    train/<name>/  final/<name>/      a run
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of one training run."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """The request: configuration, its hash, code version, host, attempt."""
+        return self.root / "run.yaml"
+
+    @property
+    def epochs(self) -> Path:
+        """One JSON line an epoch, flushed."""
+        return self.root / "epochs.jsonl"
+
+    @property
+    def outcome(self) -> Path:
+        """How the run ended, written once at the end."""
+        return self.root / "outcome.json"
+
+    @property
+    def latest(self) -> Path:
+        """The full training state to resume from."""
+        return self.root / "latest.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights with the best validation RMSE, usable for prediction."""
+        return self.root / "best.pt"
+
+    @property
+    def final(self) -> Path:
+        """The weights of the last epoch of a run without validation data."""
+        return self.root / "final.pt"
+
+    @property
+    def submission(self) -> Path:
+        """Predictions for the test split."""
+        return self.root / "submission.csv"
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The files of one study."""
+
+    root: Path
+
+    @property
+    def request(self) -> Path:
+        """What was asked for; a resumed study must ask for the same."""
+        return self.root / "study.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Everything that happened, one JSON line each; the truth."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a driver of the study lives."""
+        return self.root / "driver.lock"
+
+    @property
+    def driver(self) -> Path:
+        """Who drives the study: host, process, since when."""
+        return self.root / "driver.json"
+
+    @property
+    def log(self) -> Path:
+        """What Ray and other libraries print."""
+        return self.root / "driver.log"
+
+    @property
+    def trials(self) -> Path:
+        """The folder of the trials' runs."""
+        return self.root / "trials"
+
+    def trial(self, number: int) -> RunPaths:
+        """The run of one trial."""
+        return RunPaths(self.trials / f"{number:04d}")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that `--runs` names."""
+
+    root: Path
+
+    @property
+    def leaderboard(self) -> Path:
+        """One row a run, best first."""
+        return self.root / "leaderboard.csv"
+
+    @property
+    def best(self) -> Path:
+        """The winner: its row, checkpoint and configuration."""
+        return self.root / "best.yaml"
+
+    def data(self, name: str) -> PackPaths:
+        """A packed data set made by this project."""
+        return PackPaths(self.root / "data" / name)
+
+    def study(self, name: str) -> StudyPaths:
+        """The study of that name."""
+        return StudyPaths(self.root / "studies" / name)
+
+    def studies(self) -> list[StudyPaths]:
+        """Every study on disk, by name."""
+        return [StudyPaths(path.parent) for path in sorted(self.root.glob("studies/*/study.yaml"))]
+
+    def run(self, kind: str, name: str) -> RunPaths:
+        """A run of its own: kind is `train` or `final`."""
+        return RunPaths(self.root / kind / name)
+
+    def single_runs(self) -> list[RunPaths]:
+        """Every run on disk that belongs to no study."""
+        found = [*self.root.glob("train/*/run.yaml"), *self.root.glob("final/*/run.yaml")]
+        return [RunPaths(path.parent) for path in sorted(found)]
+
+
+@dataclass(frozen=True)
+class SplitPaths:
+    """The arrays of the train or test split of a packed data set."""
+
+    root: Path
+
+    @property
+    def rgb(self) -> Path:
+        """uint8 [N, 9, H, W]: views 0, 1, 2, each red, green, blue."""
+        return self.root / "rgb.npy"
+
+    @property
+    def depth(self) -> Path:
+        """uint16 [N, 3, H, W]: millimetres; 0 is no return, 65535 the sensor's sentinel."""
+        return self.root / "depth.npy"
+
+    @property
+    def labels(self) -> Path:
+        """float64 [N, 12]: metres; index, middle, ring, thumb, each x, y, z. Absent for an unlabelled split."""
+        return self.root / "labels.npy"
+
+    @property
+    def ids(self) -> Path:
+        """int64 [N]: the recording's running numbers (field_id), temporal order."""
+        return self.root / "ids.npy"
+
+    @property
+    def moments(self) -> Path:
+        """float64 [N, CHANNELS, 3]: count, sum and sum of squares per sample (see pack.py)."""
+        return self.root / "moments.npy"
+
+
+@dataclass(frozen=True)
+class PackPaths:
+    """A packed data set: `train/`, `test/` and `meta.yaml`, which is written last."""
+
+    root: Path
+
+    @property
+    def meta(self) -> Path:
+        """Counts, sizes and the fingerprint."""
+        return self.root / "meta.yaml"
+
+    def split(self, name: str) -> SplitPaths:
+        """`train` or `test`."""
+        return SplitPaths(self.root / name)
+
+
+def repository() -> Path:
+    """The checkout this code runs from."""
+    return Path(__file__).resolve().parents[1]
+
+
+def configs() -> Path:
+    """The folder of the shipped configurations."""
+    return repository() / "configs"
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary name beside `path`, syncs it and renames it over `path`.
+
+    A reader sees the old file or the new one, never a part. A temporary file left by a killed process is
+    overwritten or ignored.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replaces `path` with `text` (UTF-8) in one step."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+@contextmanager
+def fresh_folder(path: Path) -> Iterator[Path]:
+    """Yields a temporary folder that becomes `path` when the block ends, and disappears when it fails.
+
+    Raises FileExistsError if `path` exists already.
+    """
+    if path.exists():
+        raise FileExistsError(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

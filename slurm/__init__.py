@@ -1,0 +1,1 @@
+"""Slurm: sites, queue, workers and jobs."""

@@ -1,0 +1,1 @@
+"""The search: space, journal, ASHA, and Ray Tune that executes them."""
