@@ -12,7 +12,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 SplitText = Annotated[
     str,
@@ -76,11 +76,9 @@ class MultiStep(Schedule):
 
     @model_validator(mode="after")
     def _milestones_rise(self) -> MultiStep:
-        if any(
-            later <= earlier for earlier, later in zip(self.milestones, self.milestones[1:], strict=False)
-        ):
+        if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(
-                f"milestones {list(self.milestones)} must rise: a repeated milestone would apply the factor twice"
+                f"milestones {list(self.milestones)} must rise: a repeated one would apply the factor twice"
             )
         return self
 
@@ -201,7 +199,21 @@ class Choice(Strict):
     choice: tuple[Any, ...] = Field(min_length=1)
 
 
-Distribution = LogUniform | Uniform | Choice
+def _kind_of_distribution(value: Any) -> str | None:
+    keys = list(value) if isinstance(value, dict) else list(type(value).model_fields)
+    return str(keys[0]) if len(keys) == 1 else None
+
+
+Distribution = Annotated[
+    Annotated[LogUniform, Tag("log_uniform")]
+    | Annotated[Uniform, Tag("uniform")]
+    | Annotated[Choice, Tag("choice")],
+    Discriminator(
+        _kind_of_distribution,
+        custom_error_type="distribution",
+        custom_error_message="expected one of log_uniform: [low, high], uniform: [low, high], choice: [...]",
+    ),
+]
 
 
 class SearchConfig(Strict):
@@ -222,7 +234,7 @@ class SearchConfig(Strict):
     def _grace_fits(self) -> SearchConfig:
         if self.grace > self.epochs:
             raise ValueError(
-                f"grace {self.grace} exceeds epochs {self.epochs}: no trial would reach a rung; lower search.grace"
+                f"grace {self.grace} exceeds epochs {self.epochs}: no trial would reach a rung; lower grace"
             )
         return self
 
@@ -242,20 +254,13 @@ class TwinConfig(Strict):
     seed: int = Field(0, ge=0)
 
 
-class Experiment(Strict):
+class Experiment(RunConfig):
     """All sections of the configuration files together."""
 
-    model: ModelConfig
-    data: DataConfig = DataConfig()
-    train: TrainConfig = TrainConfig()
-    seed: int = Field(0, ge=0)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     search: SearchConfig = SearchConfig()
     final: FinalConfig = FinalConfig()
     twin: TwinConfig = TwinConfig()
 
     def run(self) -> RunConfig:
         """The part that one training run needs."""
-        return RunConfig(
-            model=self.model, data=self.data, train=self.train, seed=self.seed, device=self.device
-        )
+        return RunConfig(**{key: getattr(self, key) for key in RunConfig.model_fields})

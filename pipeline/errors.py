@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """An error whose message says what was found, what is allowed and what to do; shown without a traceback."""
+    """Says what was found, what is allowed and what to do; shown without a traceback."""
 
     reason: ClassVar[str] = "USER_ERROR"
 

@@ -158,7 +158,7 @@ class SplitPaths:
 
     @property
     def labels(self) -> Path:
-        """float64 [N, 12]: metres; index, middle, ring, thumb, each x, y, z. Absent for an unlabelled split."""
+        """float64 [N, 12]: metres; index, middle, ring, thumb, each x, y, z. Absent if unlabelled."""
         return self.root / "labels.npy"
 
     @property

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 MM_PER_M = 1000.0
 
-Number = TypeVar("Number")  # a float, a numpy array or a torch tensor
+Number = TypeVar("Number", float, "np.ndarray[Any, Any]", "torch.Tensor")
 
 
 def to_mm(metres: Number) -> Number:
     """Metres as millimetres."""
-    return metres * MM_PER_M  # type: ignore[operator, no-any-return]
+    return metres * MM_PER_M
 
 
 def to_metres(millimetres: Number) -> Number:
     """Millimetres as metres."""
-    return millimetres / MM_PER_M  # type: ignore[operator, no-any-return]
+    return millimetres / MM_PER_M
