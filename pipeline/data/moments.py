@@ -1,0 +1,59 @@
+"""Sums per sample, from which the mean and deviation of any split are a reduction.
+
+Legend: 9HW = views 0, 1, 2, each red, green, blue; 3HW = depth of views 0, 1, 2; 15 = the channels below.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_RETURN_MM = 0  # the sensor saw nothing there
+SENTINEL_MM = 65535  # not a distance either
+DEPTH_CLIP_M = 2.0  # beyond the hand and its table in every view
+MM_PER_METRE = 1000
+RGB_MAX = 255
+
+RGB_ROWS = slice(0, 9)  # RGB channels, scaled to 0..1
+RAW_DEPTH_ROWS = slice(9, 12)  # metres of each view, all pixels
+VALID_DEPTH_ROWS = slice(12, 15)  # metres of each view, valid pixels only, clipped to DEPTH_CLIP_M
+CHANNELS = 15
+SUMS = 3  # count, sum, sum of squares
+
+_UNITS_PER_ONE = np.repeat([float(RGB_MAX), float(MM_PER_METRE)], [9, 6])
+_SMALLEST_STD = 1e-6  # below it a channel counts as constant; rounding alone gives less
+
+
+def sample_moments(rgb_9HW: NDArray[np.uint8], depth_mm_3HW: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Count, sum and sum of squares of each channel, float64 [15, 3], in 0..1 (RGB) and metres (depth).
+
+    The sums are taken over whole numbers, exact in float64, so they do not depend on the order of summation.
+    """
+    moments = np.empty((CHANNELS, SUMS))
+    for row, values in enumerate(rgb_9HW):
+        moments[row] = _sums(values)
+    for view, values in enumerate(depth_mm_3HW):
+        moments[RAW_DEPTH_ROWS.start + view] = _sums(values)
+        valid = values[(values != NO_RETURN_MM) & (values != SENTINEL_MM)]
+        moments[VALID_DEPTH_ROWS.start + view] = _sums(np.minimum(valid, round(DEPTH_CLIP_M * MM_PER_METRE)))
+    moments[:, 1] /= _UNITS_PER_ONE
+    moments[:, 2] /= _UNITS_PER_ONE**2
+    return moments
+
+
+def _sums(whole_numbers: NDArray[np.uint8] | NDArray[np.uint16]) -> tuple[int, float, float]:
+    values = whole_numbers.ravel().astype(np.float64)
+    return values.size, float(values.sum()), float(values @ values)
+
+
+def mean_and_std(moments_N153: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel over the given samples, float64 [15] each.
+
+    A constant channel gets deviation 1, a channel without any pixel mean 0 and deviation 1, so that dividing
+    by the deviation is always possible.
+    """
+    count, total, squares = moments_N153.sum(axis=0).T
+    pixels = np.maximum(count, 1)
+    mean = total / pixels
+    std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
+    return mean, np.where(std < _SMALLEST_STD, 1.0, std)
