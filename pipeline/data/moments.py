@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.units import MM_PER_M
+
 NO_RETURN_MM = 0  # the sensor saw nothing there
 SENTINEL_MM = 65535  # not a distance either
 DEPTH_CLIP_M = 2.0  # beyond the hand and its table in every view
-MM_PER_METRE = 1000
 RGB_MAX = 255
 
 RGB_ROWS = slice(0, 9)  # RGB channels, scaled to 0..1
@@ -20,7 +21,7 @@ VALID_DEPTH_ROWS = slice(12, 15)  # metres of each view, valid pixels only, clip
 CHANNELS = 15
 SUMS = 3  # count, sum, sum of squares
 
-_UNITS_PER_ONE = np.repeat([float(RGB_MAX), float(MM_PER_METRE)], [9, 6])
+_UNITS_PER_ONE = np.repeat([float(RGB_MAX), MM_PER_M], [9, 6])
 _SMALLEST_STD = 1e-6  # below it a channel counts as constant; rounding alone gives less
 
 
@@ -35,7 +36,7 @@ def sample_moments(rgb_9HW: NDArray[np.uint8], depth_mm_3HW: NDArray[np.uint16])
     for view, values in enumerate(depth_mm_3HW):
         moments[RAW_DEPTH_ROWS.start + view] = _sums(values)
         valid = values[(values != NO_RETURN_MM) & (values != SENTINEL_MM)]
-        moments[VALID_DEPTH_ROWS.start + view] = _sums(np.minimum(valid, round(DEPTH_CLIP_M * MM_PER_METRE)))
+        moments[VALID_DEPTH_ROWS.start + view] = _sums(np.minimum(valid, round(DEPTH_CLIP_M * MM_PER_M)))
     moments[:, 1] /= _UNITS_PER_ONE
     moments[:, 2] /= _UNITS_PER_ONE**2
     return moments

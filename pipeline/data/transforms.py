@@ -1,0 +1,150 @@
+"""From stored pixels to the network's input.
+
+Legend: B9HW = views 0, 1, 2, each red, green, blue; B3HW = depth of views 0, 1, 2; B12HW = the one after the
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import DataConfig
+from pipeline.data.moments import (
+    DEPTH_CLIP_M,
+    NO_RETURN_MM,
+    RGB_MAX,
+    RGB_ROWS,
+    SENTINEL_MM,
+    VALID_DEPTH_ROWS,
+    mean_and_std,
+)
+from pipeline.errors import CheckpointError, DataError
+from pipeline.units import MM_PER_M
+
+INVALID_DEPTH_M = -0.5  # stands for "no distance known"; half a metre below every real one
+REPORT_DEPTH_RANGE_M = 65.535  # what the report divided by: the largest uint16 in metres
+RGB_CHANNELS = 9
+CHANNELS = 12
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Normalises stored pixels, and keeps every number this needs so that predictions repeat it exactly.
+
+    RGB becomes (x / 255 - mean) / std by channel. Depth becomes (metres - mean) / std by view, where mode
+    `clip` first limits distances to DEPTH_CLIP_M and replaces invalid pixels (0, 65535) by INVALID_DEPTH_M,
+    and mode `report` leaves the pixels as they are. Channels that `inputs` leaves out are zero.
+    """
+
+    height: int
+    width: int
+    inputs: Literal["rgbd", "rgb", "depth"]
+    depth: Literal["clip", "report"]
+    rgb_mean: tuple[float, ...]
+    rgb_std: tuple[float, ...]
+    depth_mean_m: tuple[float, ...]
+    depth_std_m: tuple[float, ...]
+
+    @classmethod
+    def from_moments(
+        cls, config: DataConfig, moments_N153: NDArray[np.float64], height: int, width: int
+    ) -> Preprocess:
+        """Statistics of the training rows' moments [N, 15, 3] (see pipeline.data.moments).
+
+        In mode `report` depth is only divided by 65.535 m, as in the report. DataError if there are no rows.
+        """
+        if not len(moments_N153):
+            raise DataError("no training samples to take the input statistics from")
+        mean, std = mean_and_std(moments_N153)
+        clip = config.depth == "clip"
+        return cls(
+            height=height,
+            width=width,
+            inputs=config.inputs,
+            depth=config.depth,
+            rgb_mean=tuple(mean[RGB_ROWS].tolist()),
+            rgb_std=tuple(std[RGB_ROWS].tolist()),
+            depth_mean_m=tuple(mean[VALID_DEPTH_ROWS].tolist()) if clip else (0.0,) * 3,
+            depth_std_m=tuple(std[VALID_DEPTH_ROWS].tolist()) if clip else (REPORT_DEPTH_RANGE_M,) * 3,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, texts and lists, which JSON, YAML and checkpoints keep exactly."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """The inverse of `to_dict`. CheckpointError if keys are missing or unknown."""
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            odd = ", ".join(sorted(set(values) ^ known))
+            raise CheckpointError(f"input statistics: missing or unknown {odd}; made by another version?")
+        restored: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**restored)
+
+    def __call__(self, rgb_B9HW: torch.Tensor, depth_mm_B3HW: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 9, H, W] and int32 millimetres [B, 3, H, W] to float32 [B, 12, H, W] on their device.
+
+        DataError if the images' size or the tensors' types differ from those expected.
+        """
+        self._check(rgb_B9HW, depth_mm_B3HW)
+        out_B12HW = torch.empty(
+            (len(rgb_B9HW), CHANNELS, self.height, self.width), dtype=torch.float32, device=rgb_B9HW.device
+        )
+        scale_12, shift_12 = _affine(self, rgb_B9HW.device)
+        rgb, depth = out_B12HW[:, :RGB_CHANNELS], out_B12HW[:, RGB_CHANNELS:]
+        if self.inputs == "depth":
+            rgb.zero_()
+        else:
+            rgb.copy_(rgb_B9HW).mul_(scale_12[:RGB_CHANNELS]).add_(shift_12[:RGB_CHANNELS])
+        if self.inputs == "rgb":
+            depth.zero_()
+        else:
+            depth.copy_(depth_mm_B3HW)
+            if self.depth == "clip":
+                _clip(depth)
+            depth.mul_(scale_12[RGB_CHANNELS:]).add_(shift_12[RGB_CHANNELS:])
+        return out_B12HW
+
+    def _check(self, rgb_B9HW: torch.Tensor, depth_mm_B3HW: torch.Tensor) -> None:
+        batch, size = len(rgb_B9HW), (self.height, self.width)
+        for name, tensor, channels, dtype in (
+            ("rgb", rgb_B9HW, RGB_CHANNELS, torch.uint8),
+            ("depth", depth_mm_B3HW, CHANNELS - RGB_CHANNELS, torch.int32),
+        ):
+            expected = (batch, channels, *size)
+            if tuple(tensor.shape) != expected or tensor.dtype != dtype:
+                raise DataError(
+                    f"{name}: found {tensor.dtype} {list(tensor.shape)}, but the model was trained on "
+                    f"{dtype} {list(expected)}; pack the data at {self.height} x {self.width} pixels"
+                )
+
+
+def _clip(depth_mm_B3HW: torch.Tensor) -> None:
+    """Limits float millimetres to the clip distance and marks invalid pixels, in place."""
+    invalid = (depth_mm_B3HW == NO_RETURN_MM) | (depth_mm_B3HW == SENTINEL_MM)
+    depth_mm_B3HW.clamp_(max=DEPTH_CLIP_M * MM_PER_M).masked_fill_(invalid, INVALID_DEPTH_M * MM_PER_M)
+
+
+@lru_cache(maxsize=16)
+def _affine(preprocess: Preprocess, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift, float32 [12, 1, 1] each: (x / unit - mean) / std as a product and a sum."""
+    mean = np.array(preprocess.rgb_mean + preprocess.depth_mean_m)
+    std = np.array(preprocess.rgb_std + preprocess.depth_std_m)
+    unit = np.repeat([RGB_MAX, MM_PER_M], [RGB_CHANNELS, CHANNELS - RGB_CHANNELS])
+    scale, shift = (
+        torch.tensor(values, dtype=torch.float32, device=device).view(CHANNELS, 1, 1)
+        for values in (1 / (unit * std), -mean / std)
+    )
+    return scale, shift
