@@ -33,6 +33,10 @@ class Batch:
     depth_mm_B3HW: torch.Tensor
     label_mm_B12: torch.Tensor | None
 
+    def labels(self) -> torch.Tensor:
+        """The labels, millimetres [B, 12]. Raises DataError if the data set has none."""
+        return _present(self.label_mm_B12)
+
 
 class Samples:
     """Some rows of a packed split, as batches on a device.
@@ -61,12 +65,22 @@ class Samples:
     def __len__(self) -> int:
         return self._count
 
+    def mean_label_mm(self) -> torch.Tensor:
+        """The mean fingertips over all samples, millimetres [12]. Raises DataError if there are no labels."""
+        return _present(self._label_mm_N12).mean(dim=0)
+
     def batch(self, positions: Rows) -> Batch:
         """The samples at these positions, 0 to len - 1, in this order."""
         rgb_B9HW, depth_B3HW = self._store.take(positions)
         where = torch.from_numpy(positions).to(self._device)
         label_mm_B12 = None if self._label_mm_N12 is None else self._label_mm_N12[where]
         return Batch(rgb_B9HW, uint16_as_int32(depth_B3HW), label_mm_B12)
+
+
+def _present(labels: torch.Tensor | None) -> torch.Tensor:
+    if labels is None:
+        raise DataError("the data set has no labels.npy, which training needs; pack it again with its labels")
+    return labels
 
 
 def uint16_as_int32(stored: torch.Tensor) -> torch.Tensor:
