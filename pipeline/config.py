@@ -153,17 +153,18 @@ class TrainConfig(Strict):
 
 
 class RunConfig(Strict):
-    """Everything that decides the result of one run, and the device, which should not."""
+    """Everything that decides the result of one run; device and checkpoint cadence should not."""
 
     model: ModelConfig
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     seed: int = Field(0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every_s: float = Field(60.0, ge=0, description="and never more than 5% of the time")
 
     def hash(self) -> str:
         """Twelve hex digits over what was asked for; equal requests have equal hashes."""
-        request = self.model_dump(mode="json", exclude={"device"})
+        request = self.model_dump(mode="json", exclude={"device", "checkpoint_every_s"})
         return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -41,6 +41,11 @@ class RunPaths:
         return self.root / "outcome.json"
 
     @property
+    def owner(self) -> Path:
+        """Which attempt may write into this folder."""
+        return self.root / "owner.json"
+
+    @property
     def latest(self) -> Path:
         """The full training state to resume from."""
         return self.root / "latest.pt"
@@ -49,6 +54,11 @@ class RunPaths:
     def best(self) -> Path:
         """The weights with the best validation RMSE, usable for prediction."""
         return self.root / "best.pt"
+
+    @property
+    def best_epoch(self) -> Path:
+        """Which epoch best.pt holds, written after it."""
+        return self.root / "best.json"
 
     @property
     def final(self) -> Path:

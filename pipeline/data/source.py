@@ -1,0 +1,25 @@
+"""Which packed data set a command works on: the one given, or the twin, rendered on first use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import TwinConfig
+from pipeline.paths import PackPaths, Workspace
+
+
+def twin_paths(workspace: Workspace, twin: TwinConfig) -> PackPaths:
+    """Where the twin of these sizes and seed lies, rendered or not."""
+    return workspace.data(f"twin-{twin.size}px-{twin.train}+{twin.test}-seed{twin.seed}")
+
+
+def data_set(given: Path | None, workspace: Workspace, twin: TwinConfig) -> Path:
+    """The folder of the packed data set: `given`, else the twin, which is rendered if it is not there yet."""
+    if given is not None:
+        return given
+    paths = twin_paths(workspace, twin)
+    if not paths.meta.exists():
+        from pipeline.data.twin.make import render_pack
+
+        render_pack(paths.root, twin)
+    return paths.root

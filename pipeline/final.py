@@ -1,0 +1,91 @@
+"""The final run: the best row's configuration trained on all the data, and the submission it makes.
+
+python -m pipeline.final --runs runs
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import cli
+from pipeline.errors import StudyError
+from pipeline.units import to_mm
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+    from pipeline.paths import Workspace
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What best.yaml says: the row, its data set and the configuration of the final run."""
+
+    row: dict[str, Any]
+    data: Path
+    config: RunConfig
+
+
+def read_winner(workspace: Workspace, overrides: list[str]) -> Winner:
+    """The winner, its configuration turned into the final run's: all the data, final epochs, overrides.
+
+    Raises StudyError if there is no winner yet, ConfigError for a bad override.
+    """
+    from pipeline.config import RunConfig
+    from pipeline.configfile import read_yaml, validated, with_overrides, with_value
+
+    if not workspace.best.exists():
+        raise StudyError(
+            f"{workspace.best}: not there yet; run a search first: python -m tune.search --model NAME"
+        )
+    best = read_yaml(workspace.best)
+    tree = with_value(best["config"], "data.split", "full")
+    tree = with_value(tree, "train.epochs", best["final_epochs"])
+    return Winner(best["row"], Path(best["data"]), validated(RunConfig, with_overrides(tree, overrides)))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m pipeline.final`."""
+    parser = cli.parser(
+        "python -m pipeline.final",
+        "Trains the best row of the leaderboard on all the data and predicts the test split.\n"
+        "The same command again resumes it.",
+        "  python -m pipeline.final\n  python -m pipeline.final --runs runs --set train.epochs=300",
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: RUNS/final/MODEL-HASH)")
+    cli.add_data(parser, "the data the winner was trained on")
+    cli.add_runs(parser)
+    cli.add_overrides(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
+    arguments = build_parser().parse_args(argv)
+    from pipeline import leaderboard
+    from pipeline.paths import RunPaths, Workspace
+    from pipeline.predict import submit
+    from pipeline.provenance import Purpose
+    from pipeline.train import ConsoleReport, fit
+
+    workspace = Workspace(arguments.runs)
+    winner = read_winner(workspace, arguments.overrides)
+    config, row = winner.config, winner.row
+    data = arguments.data or winner.data
+    name = f"{config.model.name}-{config.hash()}"
+    paths = RunPaths(arguments.out) if arguments.out else workspace.run("final", name)
+    origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
+    validation = f"validation RMSE {to_mm(row['rmse']):.3f} mm"
+    print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
+    purpose = Purpose("final", row["profile"], config.train.epochs)
+    result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
+    print(f"checkpoint {result.checkpoint}")
+    print(submit([result.checkpoint], data, "test", paths.submission))
+    print(f"the row it came from: {validation} on split {row['split']}")
+    leaderboard.refresh(workspace)
+
+
+if __name__ == "__main__":
+    cli.run(main)

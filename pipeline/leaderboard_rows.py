@@ -1,0 +1,159 @@
+"""The leaderboard's rows, read from run records and study journals; metres and seconds as recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from pipeline.config import RunConfig
+from pipeline.configfile import validated
+from pipeline.paths import RunPaths, StudyPaths, Workspace
+from pipeline.records import TrialState, fold, read_journal
+from pipeline.runrecord import read_epochs, read_json, read_run
+from pipeline.schedule import label
+from pipeline.state import EpochRecord, Progress
+
+SECONDS_PER_HOUR = 3600.0
+SHORT_FINGERPRINT = 8
+
+Row = dict[str, Any]
+
+
+def rows(workspace: Workspace) -> list[Row]:
+    """One row a run: the started trials of every study, then the runs of their own."""
+    trials = [
+        trial_row(study, trial)
+        for study in workspace.studies()
+        for trial in fold(read_journal(study.journal)).values()
+        if trial.attempts
+    ]
+    return trials + [single_row(paths) for paths in workspace.single_runs()]
+
+
+def trial_row(study: StudyPaths, trial: TrialState) -> Row:
+    """A trial: the journal decides what happened to it, the run's record tells what it was and cost."""
+    paths = study.trial(trial.number)
+    row = {"kind": "search", **run_row(paths)} if paths.record.exists() else _drawn_row(trial)
+    row |= {
+        "study": study.root.name,
+        "trial": trial.number,
+        "status": "running" if trial.unfinished else trial.status,
+        "reason": trial.reason,
+        "rmse": trial.best_rmse,
+        "rmse_last": trial.last,
+        "best_epoch": trial.best_epoch,
+        "epochs": len(trial.epochs),
+        "rung": trial.rung,
+        "slurm_job": trial.attempts[-1].slurm_job,
+        "node": trial.attempts[-1].node,
+        "started": _utc(trial.started),
+        "finished": _utc(trial.finished),
+        "checkpoint": _checkpoint(paths, trial.best_epoch),
+    }
+    return row
+
+
+def _drawn_row(trial: TrialState) -> Row:
+    """What is known of a trial that ended before its run began."""
+    drawn = {key.removeprefix("train."): value for key, value in trial.values.items()}
+    cells = {key: value for key, value in drawn.items() if not isinstance(value, dict)}
+    return {"kind": "search", "seed": trial.seed, **cells}
+
+
+def single_row(paths: RunPaths) -> Row:
+    """A run that belongs to no study; it is running as long as no outcome is written."""
+    progress = Progress.after(read_epochs(paths))
+    outcome = read_json(paths.outcome)
+    has_validation = progress.best_epoch > 0
+    final = str(paths.final) if paths.final.exists() else None
+    return {
+        **run_row(paths),
+        "status": outcome.get("status", "running"),
+        "reason": outcome.get("reason", ""),
+        "rmse": progress.best_rmse if has_validation else None,
+        "rmse_last": progress.history[-1].rmse if progress.history else None,
+        "best_epoch": progress.best_epoch if has_validation else None,
+        "epochs": progress.epoch,
+        "finished": outcome.get("finished"),
+        "checkpoint": _checkpoint(paths, progress.best_epoch) if has_validation else final,
+    }
+
+
+def run_row(paths: RunPaths) -> Row:
+    """What a run's own record tells: its request, where it ran and what it cost."""
+    record = read_run(paths)
+    config = validated(RunConfig, record["config"])
+    return {
+        **_request_cells(config),
+        **_cost_cells(read_epochs(paths), record["device"]),
+        "kind": record["kind"],
+        "profile": record["profile"],
+        "arch": record["arch"],
+        "params": record["params"],
+        "micro_batch": record["micro_batch"],
+        "precision": record["precision"],
+        "data": f"{Path(record['data']).name}@{record['data_fingerprint'][:SHORT_FINGERPRINT]}",
+        "n_seeds": 1,
+        "slurm_job": record["slurm_job"],
+        "node": record["node"],
+        "started": record["started"],
+        "commit": record["commit"],
+        "config_hash": record["config_hash"],
+    }
+
+
+def _request_cells(config: RunConfig) -> Row:
+    train = config.train
+    return {
+        "model": config.model.name,
+        "pretrained": config.model.pretrained,
+        "split": config.data.split,
+        "lr": train.lr,
+        "batch_size": train.batch_size,
+        "weight_decay": train.weight_decay,
+        "scheduler": label(train.scheduler),
+        "optimizer": train.optimizer,
+        "loss": train.loss,
+        "seed": config.seed,
+    }
+
+
+def _cost_cells(epochs: list[EpochRecord], device: str) -> Row:
+    seconds = sum(epoch.seconds for epoch in epochs)
+    return {
+        "images_per_s": _over((epoch.images_per_s for epoch in epochs), median),
+        "gpu_hours": 0.0 if device == "cpu" else seconds / SECONDS_PER_HOUR,
+        "gpu_util": _over((epoch.gpu_util for epoch in epochs), fmean),
+        "data_wait": _over((epoch.data_wait for epoch in epochs), fmean),
+        "peak_memory_gb": _over((epoch.peak_memory_gb for epoch in epochs), max),
+    }
+
+
+def _over(values: Iterable[float | None], reduce: Callable[[list[float]], float]) -> float | None:
+    known = [value for value in values if value is not None]
+    return reduce(known) if known else None
+
+
+def _checkpoint(paths: RunPaths, best_epoch: int | None) -> str | None:
+    """best.pt, if it is there and holds the weights of the best epoch."""
+    holds = read_json(paths.best_epoch).get("epoch")
+    return str(paths.best) if holds == best_epoch and paths.best.exists() else None
+
+
+def _utc(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def best_document(row: Row) -> dict[str, Any]:
+    """best.yaml: the winner's row, its checkpoint, data set and full configuration."""
+    record = read_run(RunPaths(Path(row["checkpoint"]).parent))
+    return {
+        "row": row,
+        "checkpoint": row["checkpoint"],
+        "data": record["data"],
+        "final_epochs": record["final_epochs"],
+        "config": record["config"],
+    }

@@ -1,0 +1,61 @@
+"""Where a result came from: code version, host, job, library versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+from pipeline.paths import repository
+
+LIBRARIES = ("torch", "torchvision", "timm", "ray", "numpy")
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """Why a run is made; recorded with it, without influence on training.
+
+    kind: train, search or final. profile: the configuration profile. final_epochs: how long the final run of
+    this configuration would be.
+    """
+
+    kind: str = "train"
+    profile: str = "full"
+    final_epochs: int | None = None
+
+
+def now() -> str:
+    """The time in UTC, to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@lru_cache(maxsize=1)
+def commit() -> str | None:
+    """The checkout's commit, with `+` if tracked files were changed; None outside a checkout."""
+    try:
+        revision = _git("rev-parse", "--short=12", "HEAD")
+        return revision + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(repository()), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def environment() -> dict[str, Any]:
+    """Commit, host, Slurm job and versions, for a run's record."""
+    return {
+        "commit": commit(),
+        "node": platform.node(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "python": platform.python_version(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "started": now(),
+    }

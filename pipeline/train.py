@@ -1,0 +1,168 @@
+"""Training: `fit` runs one configuration to its end, from wherever an earlier attempt left it.
+
+Shapes: B batch, N samples; images are [B, 12, H, W], fingertips [B, 12] in millimetres inside the network.
+
+    python -m pipeline.train --model NAME
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pipeline import cli
+from pipeline.errors import SupersededError, reason_of
+from pipeline.provenance import Purpose
+from pipeline.units import to_mm
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+    from pipeline.paths import RunPaths
+    from pipeline.state import Progress
+
+TRAIN = Purpose()
+
+
+class Report(Protocol):
+    """Is told each epoch in order, also those that a restored run had already done.
+
+    `rmse` is the validation RMSE in metres (NaN without validation data); epochs count from 1.
+    """
+
+    def __call__(self, *, epoch: int, rmse: float, seconds: float) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended: RMSE in metres, None without validation data."""
+
+    rmse: float | None
+    best_epoch: int
+    epochs: int
+    checkpoint: Path
+
+
+def silent(*, epoch: int, rmse: float, seconds: float) -> None:
+    """A report that nobody reads."""
+
+
+def fit(
+    config: RunConfig,
+    data: Path,
+    paths: RunPaths,
+    report: Report = silent,
+    attempt: int | None = None,
+    purpose: Purpose = TRAIN,
+) -> FitResult:
+    """Trains `config` on the packed data set `data` and leaves its record and checkpoints in `paths`.
+
+    Resumes exactly where an earlier attempt was saved; a completed run is only reported again. `attempt`
+    fences the folder against earlier attempts (None: one more than the last). `purpose` is recorded.
+
+    Raises PipelineError subclasses: ConfigError, DataError, CheckpointError (the folder holds another run),
+    DivergedError, SupersededError.
+    """
+    from pipeline.data.pack import open_pack
+    from pipeline.device import choose_device, make_deterministic
+    from pipeline.runrecord import RunRecord
+    from pipeline.state import EpochRecord, Progress
+    from pipeline.trainer import Trainer
+
+    def tell(epoch: EpochRecord) -> None:
+        rmse = math.nan if epoch.rmse is None else epoch.rmse
+        report(epoch=epoch.epoch, rmse=rmse, seconds=epoch.seconds)
+
+    device = choose_device(config)
+    make_deterministic(config)
+    pack = open_pack(data)
+    record = RunRecord(paths, config, pack, purpose, attempt)
+    completed = record.completed_history()
+    if completed is not None:
+        for epoch in completed:
+            tell(epoch)
+        return _result(Progress.after(completed), paths)
+    try:
+        trainer = Trainer(config, pack, record, device)
+        trainer.train(tell)
+    except SupersededError:
+        raise
+    except Exception as error:
+        record.end("failed", reason_of(error), traceback.format_exc())
+        raise
+    record.end("completed")
+    paths.latest.unlink(missing_ok=True)
+    return _result(trainer.state.progress, paths)
+
+
+def _result(progress: Progress, paths: RunPaths) -> FitResult:
+    has_validation = progress.best_epoch > 0
+    return FitResult(
+        rmse=progress.best_rmse if has_validation else None,
+        best_epoch=progress.best_epoch,
+        epochs=progress.epoch,
+        checkpoint=paths.best if has_validation else paths.final,
+    )
+
+
+class ConsoleReport:
+    """Prints a line an epoch: RMSE in millimetres, the best so far, time per epoch and time left."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._best = math.inf
+
+    def __call__(self, *, epoch: int, rmse: float, seconds: float) -> None:
+        """Prints one epoch."""
+        self._best = min(self._best, rmse)  # a NaN on the right leaves the best as it is
+        quality = "" if math.isnan(rmse) else f"  rmse {to_mm(rmse):7.3f} mm  best {to_mm(self._best):7.3f}"
+        left = timedelta(seconds=round(seconds * (self._epochs - epoch)))
+        print(f"epoch {epoch:4d}/{self._epochs}{quality}  {seconds:6.1f} s  left {left}", flush=True)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m pipeline.train`."""
+    parser = cli.parser(
+        "python -m pipeline.train",
+        "Trains one configuration; the same command again resumes it.",
+        "  python -m pipeline.train --model resnet50 --data packed\n"
+        "  python -m pipeline.train --model convnext --profile smoke --set train.lr=3e-4",
+    )
+    parser.add_argument("--model", required=True, metavar="NAME", help="one of configs/model/NAME.yaml")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML laid over the model's own")
+    parser.add_argument(
+        "--profile", default="full", metavar="NAME", help="of configs/profile (default: full)"
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: RUNS/train/MODEL-HASH)")
+    cli.add_data(parser, "the rendered twin")
+    cli.add_runs(parser)
+    cli.add_overrides(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
+    arguments = build_parser().parse_args(argv)
+    from pipeline.configfile import load_experiment
+    from pipeline.data.source import data_set
+    from pipeline.paths import RunPaths, Workspace
+
+    experiment = load_experiment(arguments.model, arguments.profile, arguments.config, arguments.overrides)
+    config, workspace = experiment.run(), Workspace(arguments.runs)
+    default = workspace.run("train", f"{config.model.name}-{config.hash()}")
+    paths = RunPaths(arguments.out) if arguments.out else default
+    data = data_set(arguments.data, workspace, experiment.twin)
+    print(f"{config.model.name}: {config.train.epochs} epochs on {data}, run folder {paths.root}", flush=True)
+    purpose = Purpose("train", arguments.profile, experiment.final.epochs)
+    result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
+    if result.rmse is not None:
+        print(f"best RMSE {to_mm(result.rmse):.3f} mm, epoch {result.best_epoch}")
+    print(f"completed; checkpoint {result.checkpoint}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

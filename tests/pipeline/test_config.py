@@ -1,0 +1,120 @@
+import pytest
+from pydantic import ValidationError
+
+from pipeline.config import Experiment, MultiStep, RunConfig
+from pipeline.configfile import (
+    apply_values,
+    load_experiment,
+    merge,
+    parse_scalar,
+    shipped,
+    validated,
+    with_overrides,
+)
+from pipeline.errors import ConfigError
+
+MINIMAL = {"model": {"name": "resnet50"}}
+
+
+def refusal(tree):
+    with pytest.raises(ConfigError) as caught:
+        validated(Experiment, {**MINIMAL, **tree})
+    return str(caught.value)
+
+
+def test_an_unknown_key_is_refused_with_the_known_ones():
+    message = refusal({"train": {"learning_rate": 1}})
+    assert message.startswith(
+        "train: unknown key 'learning_rate'; known here: epochs, batch_size, lr, optimizer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"train": {"lr": -1}}, "train.lr: Input should be greater than 0 (found -1)"),
+        ({"train": {"lr": float("inf")}}, "train: lr is inf; a finite number is needed"),
+        (
+            {"train": {"batch_size": 1}},
+            "train.batch_size: Input should be greater than or equal to 2 (found 1)",
+        ),
+        (
+            {"train": {"optimizer": "lion"}},
+            "train.optimizer: Input should be 'adam', 'adamw' or 'sgd' (found 'lion')",
+        ),
+        ({"data": {"split": "random"}}, "data.split: String should match pattern"),
+        ({"search": {"grace": 30, "epochs": 9}}, "search: grace 30 exceeds epochs 9"),
+        (
+            {"search": {"space": {"train.lr": {"log_uniform": [1, 0.1]}}}},
+            "search.space.train.lr.log_uniform: log_uniform [1.0, 0.1]: needs 0 < low < high",
+        ),
+        (
+            {"search": {"space": {"train.lr": {"normal": [0, 1]}}}},
+            "search.space.train.lr: expected one of log_uniform",
+        ),
+    ],
+)
+def test_bad_values_are_named_with_what_is_allowed(tree, expected):
+    assert refusal(tree).startswith(expected)
+
+
+def test_repeated_milestones_are_refused_because_the_factor_would_apply_twice():
+    with pytest.raises(ValidationError, match="must rise: a repeated one would apply the factor twice"):
+        MultiStep(milestones="[30, 30, 30] of 200")
+
+
+def test_epochs_with_their_base_are_fractions_of_the_run():
+    assert MultiStep(milestones="[30, 60, 90] of 200").milestones == (0.15, 0.3, 0.45)
+
+
+def test_the_hash_covers_the_request_and_not_the_device():
+    config = validated(RunConfig, MINIMAL)
+    assert config.hash() == config.model_copy(update={"device": "cpu", "checkpoint_every_s": 1.0}).hash()
+    assert config.hash() != config.model_copy(update={"seed": 1}).hash()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3e-4", 3e-4), ("1E3", 1e3), ("true", True), ("null", None), ("[1, 2]", [1, 2]), ("x", "x")],
+)
+def test_override_values_are_read_as_meant(text, value):
+    assert parse_scalar(text) == value
+
+
+def test_overrides_reach_into_sections():
+    tree = with_overrides(MINIMAL, ["train.lr=3e-4", "model.small=true"])
+    assert tree == {"model": {"name": "resnet50", "small": True}, "train": {"lr": 3e-4}}
+
+
+def test_an_override_without_value_is_refused():
+    with pytest.raises(ConfigError, match="--set train.lr: expected KEY=VALUE, as in --set train.lr=3e-4"):
+        with_overrides(MINIMAL, ["train.lr"])
+
+
+def test_a_scheduler_replaces_the_one_below_it_whole():
+    base = {"train": {"lr": 1, "scheduler": {"name": "step", "every": 0.1}}}
+    top = {"train": {"scheduler": {"name": "cosine"}}}
+    assert merge(base, top) == {"train": {"lr": 1, "scheduler": {"name": "cosine"}}}
+
+
+def test_drawn_values_are_laid_over_a_configuration():
+    config = validated(RunConfig, MINIMAL)
+    changed = apply_values(config, {"train.lr": 0.5, "train.scheduler": {"name": "cosine"}})
+    assert (changed.train.lr, changed.train.scheduler.name) == (0.5, "cosine")
+
+
+def test_an_experiment_survives_being_written_down():
+    experiment = load_experiment(shipped("model")[0])
+    assert validated(Experiment, experiment.model_dump(mode="json")) == experiment
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"unknown model 'vgg'; known: .*convnext"):
+        load_experiment("vgg")
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="holds a list; expected sections such as 'train:'"):
+        load_experiment("resnet50", file=path)

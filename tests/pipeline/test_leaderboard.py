@@ -1,0 +1,145 @@
+import math
+
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.config import RunConfig
+from pipeline.configfile import validated
+from pipeline.final import read_winner
+from pipeline.leaderboard import COLUMNS, ranked, refresh
+from pipeline.paths import Workspace
+from pipeline.provenance import Purpose
+from pipeline.records import Begun, Drawn, Ended, Epoch, Started
+from pipeline.train import fit
+
+
+def test_the_columns_are_those_promised():
+    assert ",".join(COLUMNS) == (
+        "rank,study,model,arch,trial,kind,profile,data,split,status,reason,rmse,rmse_last,rmse_mean,rmse_std,"
+        "n_seeds,best_epoch,epochs,rung,lr,batch_size,weight_decay,scheduler,optimizer,loss,pretrained,seed,"
+        "micro_batch,precision,params,images_per_s,gpu_hours,gpu_util,data_wait,peak_memory_gb,slurm_job,node,"
+        "started,finished,commit,config_hash,checkpoint"
+    )
+
+
+def board(*rows):
+    defaults = {"kind": "search", "profile": "full", "data": "d", "split": "s", "status": "completed"}
+    frame = pd.DataFrame([{**defaults, **row} for row in rows], columns=COLUMNS)
+    return ranked(frame)
+
+
+def ranks(frame):
+    return {row.study: None if pd.isna(row["rank"]) else int(row["rank"]) for _, row in frame.iterrows()}
+
+
+def test_rank_is_by_confirmed_mean_else_by_rmse_and_ties_go_to_fewer_gpu_hours():
+    frame = board(
+        {"study": "lucky", "rmse": 0.001, "rmse_mean": 0.004},
+        {"study": "dear", "rmse": 0.003, "gpu_hours": 2.0},
+        {"study": "cheap", "rmse": 0.003, "gpu_hours": 1.0},
+        {"study": "steady", "rmse": 0.005, "rmse_mean": 0.002},
+    )
+    assert ranks(frame) == {"steady": 1, "cheap": 2, "dear": 3, "lucky": 4}
+    assert list(ranks(frame)) == ["steady", "cheap", "dear", "lucky"]
+
+
+def test_failed_and_final_rows_and_rows_without_score_have_no_rank():
+    frame = board(
+        {"study": "failed", "rmse": 0.001, "status": "failed"},
+        {"study": "final", "rmse": 0.001, "kind": "final"},
+        {"study": "young", "status": "running"},
+        {"study": "nan", "rmse": math.nan},
+        {"study": "stopped", "rmse": 0.009, "status": "stopped"},
+    )
+    assert ranks(frame) == {"stopped": 1, "failed": None, "final": None, "young": None, "nan": None}
+
+
+def test_ranks_are_within_the_same_data_split_and_profile():
+    frame = board(
+        {"study": "a", "rmse": 0.002},
+        {"study": "b", "rmse": 0.001, "data": "other"},
+        {"study": "c", "rmse": 0.003},
+        {"study": "d", "rmse": 0.0001, "profile": "smoke"},
+    )
+    assert ranks(frame) == {"b": 1, "a": 1, "c": 2, "d": 1}
+
+
+TREE = {
+    "model": {"name": "resnet50", "small": True},
+    "train": {"epochs": 1, "batch_size": 8, "scheduler": {"name": "cosine", "warmup": 0.1}},
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def workspace(blobs, tmp_path_factory):
+    """A study of three trials, one of which never began to train, beside a run of its own."""
+    workspace = Workspace(tmp_path_factory.mktemp("runs").resolve())
+    study, config = workspace.study("hands"), validated(RunConfig, TREE)
+    trained = fit(config, blobs, study.trial(0), purpose=Purpose("search", "smoke", final_epochs=7))
+    study.request.write_text("{}")
+    started = {"node": "gr1", "slurm_job": "77_3", "pid": 1}
+    epoch = {"epoch": 1, "seconds": 1.0, "attempt": 1}
+    records = [
+        Begun(study="hands"),
+        *(Drawn(trial=k, values={"train.lr": 0.001}, seed=5, source="report") for k in range(4)),
+        *(Started(trial=k, attempt=1, **started) for k in range(3)),
+        Epoch(trial=0, rmse=trained.rmse, decision="continue", rung=1, **epoch),
+        Ended(trial=0, status="completed"),
+        Epoch(trial=1, rmse=trained.rmse + 1, decision="stop", rung=1, **epoch),
+        Ended(trial=2, status="failed", reason="HOST_OOM", message="no memory"),
+    ]
+    study.journal.write_text("".join(record.line() for record in records))
+    fit(config, blobs, workspace.run("train", "alone"), purpose=Purpose("train", "smoke", final_epochs=7))
+    return workspace
+
+
+def test_rows_join_the_journal_and_the_runs_own_record(workspace):
+    frame = refresh(workspace)
+    first = frame.iloc[0]
+    assert (first["rank"], first["study"], first["trial"], first["status"]) == (1, "hands", 0, "completed")
+    assert (first["node"], first["slurm_job"], first["scheduler"]) == ("gr1", "77_3", "cosine warmup 0.1")
+    assert (first["arch"], first["params"] > 0, first["gpu_hours"]) == ("resnet50-small", True, 0)
+    assert first["checkpoint"] == str(workspace.study("hands").trial(0).best)
+    alone = frame[frame["kind"] == "train"].iloc[0]
+    assert (alone["rmse"], alone["rank"], alone["status"]) == (first["rmse"], 2, "completed")
+
+
+def test_a_trial_that_failed_before_training_has_a_row_with_its_reason(workspace):
+    failed = refresh(workspace).set_index("trial").loc[2]
+    assert (failed["status"], failed["reason"], failed["lr"]) == ("failed", "HOST_OOM", 0.001)
+    assert pd.isna(failed["rank"])
+    assert pd.isna(failed["params"])
+
+
+def test_a_trial_that_was_only_drawn_has_no_row(workspace):
+    assert refresh(workspace)["trial"].dropna().tolist() == [0, 1, 2]
+
+
+def test_a_checkpoint_of_another_epoch_than_the_best_is_not_named(workspace):
+    paths = workspace.study("hands").trial(0)
+    kept = paths.best_epoch.read_text()
+    paths.best_epoch.write_text('{"epoch": 9}')
+    try:
+        frame = refresh(workspace).set_index("study")
+        assert pd.isna(frame.loc["hands"].query("trial == 0")["checkpoint"].iloc[0])
+    finally:
+        paths.best_epoch.write_text(kept)
+
+
+def test_best_yaml_names_the_winner_and_the_final_run_takes_it_over(workspace):
+    refresh(workspace)
+    best = yaml.safe_load(workspace.best.read_text())
+    assert best["row"]["study"] == "hands"
+    assert best["checkpoint"] == best["row"]["checkpoint"]
+    winner = read_winner(workspace, ["train.lr=0.5"])
+    assert (winner.config.data.split, winner.config.train.epochs, winner.config.train.lr) == ("full", 7, 0.5)
+    assert winner.config.train.batch_size == best["config"]["train"]["batch_size"] == 8
+
+
+def test_the_same_records_give_the_same_bytes(workspace):
+    refresh(workspace)
+    before = workspace.leaderboard.read_bytes(), workspace.best.read_bytes()
+    refresh(workspace)
+    assert (workspace.leaderboard.read_bytes(), workspace.best.read_bytes()) == before

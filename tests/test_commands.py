@@ -1,0 +1,57 @@
+"""Every command explains itself at once, with examples, and refuses nonsense in one line."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+COMMANDS = [
+    "tune.search",
+    "tune.status",
+    "pipeline.train",
+    "pipeline.predict",
+    "pipeline.leaderboard",
+    "pipeline.final",
+    "pipeline.data.pack",
+    "pipeline.data.twin",
+    "pipeline.models",
+]
+
+
+def run(*arguments, **environment):
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_comes_within_a_second_and_holds_an_example(command):
+    seconds = []
+    for _ in range(3):  # the quickest of three: a busy machine is not the command's fault
+        start = time.monotonic()
+        result = run(command, "--help")
+        seconds.append(time.monotonic() - start)
+        if seconds[-1] < 1:
+            break
+    assert result.returncode == 0, result.stderr
+    assert "examples:" in result.stdout
+    assert f"python -m {command}" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 120
+    assert min(seconds) < 1
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(tmp_path):
+    result = run("pipeline.train", "--model", "vgg", "--runs", str(tmp_path))
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: unknown model 'vgg'; known: convnext, ")
+    assert "Traceback" not in result.stderr
+
+
+def test_the_final_run_asks_for_a_search_first(tmp_path):
+    result = run("pipeline.final", PIPELINE_RUNS=str(tmp_path))
+    assert result.returncode == 2
+    expected = f"error: {tmp_path}/best.yaml: not there yet; run a search first: python -m tune.search"
+    assert result.stderr.startswith(expected)
