@@ -1,8 +1,171 @@
-"""Packs the raw layout into flat arrays; also the home of the names that others import."""
+"""Packs a raw data set into flat arrays; also the home of the names with which packed data are used."""
 
 from __future__ import annotations
 
+import argparse
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from pipeline import cli
+from pipeline.data.layout import RawData, RawSample, RawSplit, open_raw
 from pipeline.data.packed import Pack, PackedSplit, Sample, Summary, open_pack, summarise
 from pipeline.data.packwriter import PackWriter
+from pipeline.data.progress import progress
+from pipeline.errors import DataError
 
-__all__ = ["Pack", "PackWriter", "PackedSplit", "Sample", "Summary", "open_pack", "summarise"]
+__all__ = ["Pack", "PackWriter", "PackedSplit", "Sample", "Summary", "open_pack", "pack_raw", "summarise"]
+
+WINDOW_PER_PROCESS = 4  # samples read ahead of the writer, which bounds the memory used
+
+Loaded = tuple[Sample, Summary] | DataError
+
+
+@dataclass
+class Kept:
+    """What came of a split: the ids packed so far and what is wrong with the samples left out, by name."""
+
+    ids: dict[int, str] = field(default_factory=dict)
+    left_out: dict[str, DataError] = field(default_factory=dict)
+
+
+def pack_raw(
+    raw: RawData, root: Path, source: str, keep_going: bool, processes: int, step: Callable[[], None]
+) -> dict[str, DataError]:
+    """Packs a raw data set into the folder `root` and returns what was left out, by name.
+
+    The result does not depend on `processes`. `step` is called after each sample. Raises DataError for the
+    first damaged sample unless `keep_going`, and then if a split has no sample left.
+    """
+    counts = {split.name: len(split.samples) for split in raw.splits}
+    labelled = [split.name for split in raw.splits if split.labelled]
+    left_out: dict[str, DataError] = {}
+    pool_scope = _pool(processes) if processes > 1 else nullcontext()
+    with PackWriter(root, counts, raw.height, raw.width, labelled, source) as writer, pool_scope as pool:
+        for split in raw.splits:
+            kept = Kept()
+            for sample, loaded in _in_order(split.samples, pool, WINDOW_PER_PROCESS * processes):
+                _pack_one(writer, split.name, str(sample), loaded, kept, keep_going)
+                step()
+            _close_split(writer, split, kept)
+            left_out |= kept.left_out
+    return left_out
+
+
+def _pack_one(
+    writer: PackWriter, split: str, name: str, loaded: Loaded, kept: Kept, keep_going: bool
+) -> None:
+    """Writes one sample after those kept so far, or leaves it out."""
+    if not isinstance(loaded, DataError) and loaded[0].id in kept.ids:
+        twin = kept.ids[loaded[0].id]
+        loaded = DataError(f"{name}: id {loaded[0].id} is taken by {twin}; each sample has its own")
+    if isinstance(loaded, DataError):
+        if not keep_going:
+            raise DataError(f"{loaded}; repair it, or pack the rest with --keep-going")
+        kept.left_out[name] = loaded
+        return
+    sample, summary = loaded
+    writer.write(split, len(kept.ids), sample, summary)
+    kept.ids[sample.id] = name
+
+
+def _close_split(writer: PackWriter, split: RawSplit, kept: Kept) -> None:
+    if not kept.ids:
+        first = next(iter(kept.left_out.values()))
+        raise DataError(f"no usable sample in {split.name}; the first error: {first}")
+    if kept.left_out:
+        writer.leave_out(split.name, len(kept.ids), list(kept.left_out))
+
+
+def _load(sample: RawSample) -> Loaded:
+    """In a process of its own: an error is returned, as it may be the caller's wish to go on."""
+    try:
+        read = sample.load()
+        return read, summarise(read)
+    except DataError as error:
+        return error
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    """Fresh processes, as forking a process with threads is unsafe; Ctrl-C ends them without a traceback."""
+    return ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def _in_order(
+    samples: Sequence[RawSample], pool: ProcessPoolExecutor | None, window: int
+) -> Iterator[tuple[RawSample, Loaded]]:
+    """Each sample with what reading it gave, in order, at most `window` of them ahead of the caller."""
+    if pool is None:
+        yield from ((sample, _load(sample)) for sample in samples)
+        return
+    coming = iter(samples)
+    ahead: deque[tuple[RawSample, Future[Loaded]]] = deque()
+    ahead.extend((sample, pool.submit(_load, sample)) for sample in islice(coming, window))
+    while ahead:
+        sample, future = ahead.popleft()
+        try:
+            loaded = future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                f"{sample}: a packing process died, perhaps for want of memory; use fewer --processes"
+            ) from None
+        ahead.extend((later, pool.submit(_load, later)) for later in islice(coming, 1))
+        yield sample, loaded
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of `python -m pipeline.data.pack`."""
+    parser = cli.parser(
+        "python -m pipeline.data.pack",
+        "Packs a raw data set (X/0/rgb/0.png and so on) into flat arrays that training maps into memory.",
+        "  python -m pipeline.data.pack --raw downloads/hand --out packed\n"
+        "  python -m pipeline.data.pack --raw downloads/hand --out packed --keep-going --processes 8",
+    )
+    parser.add_argument("--raw", type=Path, required=True, metavar="DIR", help="folder with train/ and test/")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="leave damaged samples out and list them, instead of ending"
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        metavar="N",
+        help="processes that decode images (default: the cores of this machine, %(default)s)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Packs and prints what was made and what was left out."""
+    args = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job's end cleans up like Ctrl-C
+    if args.processes < 1:
+        raise DataError(f"--processes {args.processes}: at least 1 is needed")
+    raw = open_raw(args.raw)
+    total = sum(len(split.samples) for split in raw.splits)
+    with progress("packing", total) as step:
+        left_out = pack_raw(raw, args.out, str(args.raw), args.keep_going, args.processes, step)
+    for error in left_out.values():
+        print(f"left out: {error}")
+    meta = open_pack(args.out).meta
+    counts = ", ".join(f"{count} {name}" for name, count in meta.counts.items())
+    skipped = f", {len(left_out)} left out" if left_out else ""
+    print(f"{args.out}: {counts} samples of {meta.height} x {meta.width}{skipped}; {meta.fingerprint[:12]}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

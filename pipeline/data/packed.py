@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from pipeline.config import Strict
+from pipeline.configfile import validated
 from pipeline.data.moments import CHANNELS, SUMS, sample_moments
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 from pipeline.paths import PackPaths, SplitPaths
 
 RGB_CHANNELS = 9
@@ -111,14 +111,14 @@ def open_pack(root: Path) -> Pack:
 
 def _read_meta(paths: PackPaths) -> Meta:
     try:
-        tree = yaml.safe_load(paths.meta.read_text(encoding="utf-8"))
-        return Meta.model_validate(tree)
+        return validated(Meta, yaml.safe_load(paths.meta.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(
             f"{paths.root}: not a packed data set (no meta.yaml); {_remedy(paths.root)}"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise DataError(f"{paths.meta}: cannot be used: {error}; pack the data again") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+        found = " ".join(str(error).split())
+        raise DataError(f"{paths.meta}: cannot be used: {found}; pack the data again") from None
 
 
 def _remedy(root: Path) -> str:

@@ -179,6 +179,8 @@ class PackWriter:
         if self._root.exists():
             raise DataError(f"{self._root}: exists already; choose another folder or remove this one")
         with self._disk_errors(), ExitStack() as stack:
+            if self._bytes_needed() > self._bytes_free():  # reserving would fill the disk before it fails
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._paths = PackPaths(stack.enter_context(fresh_folder(self._root)))
             self._splits: dict[str, SplitWriter] = {}
             for name, count in self._counts.items():
@@ -240,12 +242,17 @@ class PackWriter:
     def _explain(self, error: OSError) -> str:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return f"cannot be written: {error.strerror or error}"
+        needed, free = self._bytes_needed() / BYTES_PER_GB, self._bytes_free() / BYTES_PER_GB
+        return (
+            f"{error.strerror}: {needed:.2f} GB are needed, {free:.2f} GB are free; "
+            "free some space or choose a folder on another disk"
+        )
+
+    def _bytes_needed(self) -> int:
         height, width = self._size
         sample_bytes = height * width * (RGB_CHANNELS + VIEWS * np.dtype(np.uint16).itemsize)
-        needed = sum(self._counts.values()) * sample_bytes
+        return sum(self._counts.values()) * sample_bytes
+
+    def _bytes_free(self) -> int:
         nearest = next(parent for parent in self._root.absolute().parents if parent.exists())
-        free = shutil.disk_usage(nearest).free
-        return (
-            f"{error.strerror}: {needed / BYTES_PER_GB:.2f} GB are needed, {free / BYTES_PER_GB:.2f} GB are "
-            "free; free some space or choose a folder on another disk"
-        )
+        return shutil.disk_usage(nearest).free

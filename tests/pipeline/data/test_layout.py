@@ -1,0 +1,201 @@
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.layout import open_raw
+from pipeline.data.pack import Sample
+from pipeline.errors import DataError
+
+
+def load(raw: Path, number: int = 2) -> Sample:
+    return open_raw(raw).splits[0].samples[number].load()
+
+
+def folder(raw: Path) -> Path:
+    return raw / "train" / "X" / "2"
+
+
+def edit_array(path: Path, change: Callable[[np.ndarray], np.ndarray | None]) -> None:
+    array = np.load(path)
+    changed = change(array)
+    np.save(path, array if changed is None else changed)
+
+
+def test_samples_come_in_numerical_order_with_their_own_label(
+    raw: Path, sample_of: Callable[..., Sample]
+) -> None:
+    train, test = open_raw(raw).splits
+    assert [str(sample) for sample in train.samples] == [f"train/X/{number}" for number in range(12)]
+    assert (train.labelled, test.labelled) == (True, False)
+    for number, raw_sample in enumerate(train.samples):
+        loaded, expected = raw_sample.load(), sample_of(number)
+        assert loaded.id == expected.id
+        assert np.array_equal(loaded.label_m_12, expected.label_m_12)
+        assert np.array_equal(loaded.rgb_9HW, expected.rgb_9HW)
+        assert np.array_equal(loaded.depth_mm_3HW, expected.depth_mm_3HW)
+        assert loaded.depth_mm_3HW.dtype == np.uint16
+    assert test.samples[0].load().label_m_12 is None
+
+
+def set_depth(value: float, dtype: type = np.float32) -> Callable[[Path], None]:
+    def damage(raw: Path) -> None:
+        depth = np.ones((3, 6, 8), dtype)
+        depth[1, 2, 3] = value
+        np.save(folder(raw) / "depth.npy", depth)
+
+    return damage
+
+
+def set_id(value: object) -> Callable[[Path], None]:
+    def damage(raw: Path) -> None:
+        (folder(raw) / "field_id.pkl").write_bytes(pickle.dumps(value))
+
+    return damage
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    return lambda raw: os.truncate(folder(raw) / name, (folder(raw) / name).stat().st_size // 2)
+
+
+def save_view(image: Image.Image, file_format: str = "PNG") -> Callable[[Path], None]:
+    return lambda raw: image.save(folder(raw) / "rgb" / "1.png", file_format)
+
+
+def set_label(label: np.ndarray) -> Callable[[Path], None]:
+    return lambda raw: np.save(raw / "train" / "Y" / "2.npy", label)
+
+
+DAMAGES = {
+    "missing view": (lambda raw: (folder(raw) / "rgb" / "1.png").unlink(), "rgb/1.png: missing"),
+    "truncated view": (truncate("rgb/1.png"), "rgb/1.png: not a readable PNG"),
+    "JPEG": (save_view(Image.new("RGB", (8, 6)), "JPEG"), "rgb/1.png: not a readable PNG"),
+    "grey view": (save_view(Image.new("L", (8, 6))), "rgb/1.png: is a PNG in mode L; expected 8-bit RGB"),
+    "turned view": (
+        save_view(Image.new("RGB", (6, 8))),
+        "rgb/1.png: has 8 x 6 pixels; expected 6 x 8 (height x width), as the others",
+    ),
+    "missing depth": (lambda raw: (folder(raw) / "depth.npy").unlink(), "depth.npy: missing"),
+    "truncated depth": (truncate("depth.npy"), "depth.npy: not a readable .npy array"),
+    "empty depth": (lambda raw: (folder(raw) / "depth.npy").write_bytes(b""), "not a readable .npy array"),
+    "depth in metres": (
+        set_depth(0.656),
+        "depth.npy: depth 0.656 is no whole number of millimetres; is the file in metres?",
+    ),
+    "negative depth": (set_depth(-1, np.int32), "depth from -1 to 1; allowed are 0 to 65535 mm"),
+    "depth too large": (set_depth(65536), "depth from 1.0 to 65536.0; allowed are 0 to 65535 mm"),
+    "depth not a number": (set_depth(np.nan), "depth from nan to nan; allowed are 0 to 65535 mm"),
+    "two depth views": (
+        lambda raw: edit_array(folder(raw) / "depth.npy", lambda depth: depth[:2]),
+        "holds float32 [2, 6, 8]; expected numbers [3, 6, 8]",
+    ),
+    "complex depth": (set_depth(1, np.complex64), "holds complex64 [3, 6, 8]; expected numbers [3, 6, 8]"),
+    "objects as depth": (
+        lambda raw: np.save(folder(raw) / "depth.npy", np.array([{}] * 3, object)),
+        "depth.npy: not a readable .npy array",
+    ),
+    "missing id": (lambda raw: (folder(raw) / "field_id.pkl").unlink(), "field_id.pkl: missing"),
+    "truncated id": (truncate("field_id.pkl"), "field_id.pkl: not a readable pickle"),
+    "id in words": (set_id("first"), "id 'first' is not a number; expected a text such as '3320'"),
+    "negative id": (set_id(-3), "id '-3' is not a number"),
+    "list of ids": (set_id(["3320"]), "a pickle with the step EMPTY_LIST; expected one plain text"),
+    "huge id": (set_id("1" * 2000), "more than 1024 bytes; expected a pickled text such as '3320'"),
+    "missing label": (lambda raw: (raw / "train" / "Y" / "2.npy").unlink(), "Y/2.npy: missing"),
+    "label not a number": (
+        set_label(np.array([0.0] * 11 + [np.nan])),
+        "Y/2.npy: coordinate 11 is not finite",
+    ),
+    "label in millimetres": (
+        set_label(np.array([54.5] * 12)),
+        "Y/2.npy: a coordinate of 54.5 m; expected metres up to 1",
+    ),
+    "short label": (set_label(np.zeros(11)), "Y/2.npy: holds float64 [11]; expected floats [12]"),
+    "whole-number label": (set_label(np.zeros(12, int)), "Y/2.npy: holds int64 [12]; expected floats [12]"),
+    "label without images": (lambda raw: shutil.rmtree(folder(raw)), "train/Y has a label of this number"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damage_is_refused_with_the_file_and_what_is_allowed(raw: Path, name: str) -> None:
+    damage, message = DAMAGES[name]
+    damage(raw)
+    with pytest.raises(DataError) as caught:
+        load(raw)
+    assert message in str(caught.value)
+    assert str(raw) in str(caught.value)
+
+
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_code_in_a_pickled_id_is_refused_and_never_run(raw: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    set_id(Bomb(mark))(raw)
+    with pytest.raises(DataError, match=r"step STACK_GLOBAL; .*nothing was executed"):
+        load(raw)
+    assert not mark.exists()
+
+
+def test_code_in_a_depth_array_is_never_run(raw: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    np.save(folder(raw) / "depth.npy", np.array([Bomb(mark)], object))
+    with pytest.raises(DataError, match=r"depth\.npy: not a readable"):
+        load(raw)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("value", ["3320", 3320, "0012"])
+def test_an_id_may_be_text_or_number(raw: Path, value: object) -> None:
+    set_id(value)(raw)
+    assert load(raw).id == int(value)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_id_may_be_pickled_with_any_protocol(raw: Path, protocol: int) -> None:
+    (folder(raw) / "field_id.pkl").write_bytes(pickle.dumps("3320", protocol))
+    assert load(raw).id == 3320
+
+
+@pytest.mark.parametrize("stray", ["notes", "01", "２"])
+def test_a_folder_without_a_plain_number_comes_first_and_is_refused(raw: Path, stray: str) -> None:
+    (raw / "train" / "X" / stray).mkdir()
+    with pytest.raises(DataError, match=f"X/{stray}: sample folders are named by plain numbers"):
+        load(raw, 0)
+
+
+def test_hidden_files_are_no_samples(raw: Path) -> None:
+    (raw / "train" / "X" / ".DS_Store").touch()
+    assert len(open_raw(raw).splits[0].samples) == 12
+
+
+def test_one_damaged_frame_does_not_decide_the_size(raw: Path) -> None:
+    Image.new("RGB", (30, 30)).save(raw / "train" / "X" / "0" / "rgb" / "0.png")
+    found = open_raw(raw)
+    assert (found.height, found.width) == (6, 8)
+
+
+def test_what_is_no_raw_layout_is_refused(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not the raw layout; expected folders such as"):
+        open_raw(tmp_path / "nowhere")
+    (tmp_path / "empty" / "test" / "X").mkdir(parents=True)
+    with pytest.raises(DataError, match="test/X: empty; expected folders such as"):
+        open_raw(tmp_path / "empty")
+    shutil.rmtree(raw / "train" / "Y")
+    with pytest.raises(DataError, match="train/Y: missing; training needs a label file"):
+        open_raw(raw)
+
+
+def test_a_set_without_readable_frames_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "test" / "X" / "0").mkdir(parents=True)
+    with pytest.raises(DataError, match="the size of the frames is unknown"):
+        open_raw(tmp_path)
