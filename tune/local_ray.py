@@ -1,0 +1,87 @@
+"""A Ray of this process's own on this machine: never somebody else's, private, gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from tune.journal import SCRATCH_PREFIX, remove_scratch
+
+OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
+MAX_SCRATCH_PARENT = 30  # characters: Ray adds some 70, and a socket's name has at most 107
+NEVER_S = "1000000000"
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_AUTH_MODE": "token",  # else anyone who reaches a port runs code as this user (CVE-2023-48022)
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",  # it may kill for a neighbour's memory; the job's cgroup decides
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # tune.ray_adapter has its own
+    "TUNE_GLOBAL_CHECKPOINT_S": NEVER_S,  # the journal is the state
+}
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many trials run at once, and what each gets."""
+
+    count: int
+    threads: int
+    gpus: int = 0  # of each
+
+
+class LocalRay:
+    """Starts on first use; all its processes and files are gone when the block ends."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        parent = tempfile.gettempdir()
+        parent = parent if len(parent) <= MAX_SCRATCH_PARENT else "/tmp"
+        self.scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent))  # mode 0700
+        self._running = False
+
+    def start(self) -> None:
+        """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once."""
+        if self._running:
+            return
+        os.environ.update(ENVIRONMENT)
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(self._token())
+        os.environ["OMP_NUM_THREADS"] = str(self.workers.threads)  # torch's threads are the trial's CPUs
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.workers.count)
+        import ray
+
+        self._running = True
+        ray.init(
+            address="local",
+            num_cpus=self.workers.count * self.workers.threads,
+            num_gpus=self.workers.count * self.workers.gpus,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            _temp_dir=str(self.scratch / "ray"),
+        )
+
+    def _token(self) -> Path:
+        """A secret of this Ray's own, in a file that only its user can read."""
+        path = self.scratch / "token"
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex())
+        return path
+
+    def __enter__(self) -> LocalRay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running:
+            import ray
+
+            ray.shutdown()
+        remove_scratch(self.scratch)

@@ -1,0 +1,208 @@
+"""What a search is going to do, each choice with its reason, before anything is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Choice, Distribution, Experiment, LogUniform, TwinConfig
+from pipeline.configfile import load_experiment, shipped
+from pipeline.errors import ConfigError, StudyError
+from pipeline.paths import Workspace
+from tune.asha import milestones
+from tune.local_ray import Workers
+from tune.progress import short
+from tune.request import fresh_name
+from tune.space import Space
+
+MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
+WIDTH, LABEL_WIDTH = 80, 11
+
+
+@dataclass(frozen=True)
+class Because:
+    """A choice and its reason."""
+
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.reason})" if self.reason else self.value
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One study to be run. `render` is the twin that has to be rendered first, into `data`."""
+
+    workspace: Workspace
+    study: str
+    experiment: Experiment
+    profile: str
+    workers: Workers
+    data: Path
+    render: TwinConfig | None
+    lines: tuple[tuple[str, str], ...]
+
+    def text(self) -> str:
+        """The plan for a person, at most WIDTH columns wide."""
+        return "\n".join(
+            textwrap.fill(
+                text,
+                WIDTH,
+                initial_indent=f"  {label:<{LABEL_WIDTH}}",
+                subsequent_indent=" " * (LABEL_WIDTH + 2),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            for label, text in self.lines
+        )
+
+
+def make_plans(args: Namespace) -> list[Plan]:
+    """The studies that the command line asks for, one a model.
+
+    Raises StudyError for what this version cannot do, ConfigError for a request that cannot be run.
+    """
+    refuse_cluster(args.executor)
+    if args.model == "all" and args.study is not None:
+        raise StudyError("--study names one study; with --model all each is named after its model")
+    gpus = visible_gpus()
+    models = shipped("model") if args.model == "all" else [args.model]
+    return [make_plan(model, args, gpus) for model in models]
+
+
+def refuse_cluster(executor: str | None) -> None:
+    """Raises StudyError where the search would belong on a Slurm cluster."""
+    found = "--executor slurm" if executor == "slurm" else "sbatch is on PATH"
+    if executor == "slurm" or (executor is None and shutil.which("sbatch")):
+        raise StudyError(
+            f"{found}, but running on a cluster is not in this version. Take an allocation "
+            "(salloc, or a batch script) and give --executor local in it"
+        )
+
+
+def make_plan(model: str, args: Namespace, gpus: int) -> Plan:
+    """The plan for one model on this machine with that many GPUs."""
+    profile = _profile(args.profile, gpus)
+    experiment = load_experiment(model, profile.value, overrides=_overrides(args))
+    gpus = _usable(gpus, experiment)
+    workers, why_workers = choose_workers(args.workers, gpus)
+    workspace = Workspace(args.runs.resolve())
+    study = args.study or model
+    study = fresh_name(workspace, study) if args.fresh else study
+    data, render, why_data = _data(args.data, workspace, experiment.twin)
+    Space(experiment.search.space, experiment.run())  # refuses a space that does not fit
+    lines = [
+        ("study", _study_line(workspace, study)),
+        ("model", _model_line(experiment)),
+        ("profile", str(profile)),
+        ("executor", _executor_line(args.executor)),
+        ("workers", f"{workers.count} with {_plural(workers.threads, 'thread')} each ({why_workers})"),
+        ("device", _device_line(experiment, gpus)),
+        ("data", why_data),
+        *_search_lines(experiment),
+        ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
+        ("stop", "Ctrl-C; the same command resumes" + (f" with --study {study}" if args.fresh else "")),
+        ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
+    ]
+    return Plan(workspace, study, experiment, profile.value, workers, data, render, tuple(lines))
+
+
+def visible_gpus() -> int:
+    """How many GPUs torch can use; torch is asked only where a driver is there at all."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
+    """One trial a GPU, or one a core: small networks gain nothing from more threads."""
+    cores = len(os.sched_getaffinity(0))
+    here = _plural(gpus, "GPU") if gpus else _plural(cores, "core") + ", no GPU in use"
+    if gpus and asked is not None and asked > gpus:
+        raise StudyError(f"--workers {asked}, but there are {gpus} GPUs and a trial takes a whole one")
+    count = asked or gpus or min(cores, MAX_CPU_WORKERS)
+    workers = Workers(count, max(1, cores // count), 1 if gpus else 0)
+    return workers, here if asked is None else f"--workers; {here}"
+
+
+def _profile(asked: str | None, gpus: int) -> Because:
+    if asked is not None:
+        return Because(asked, "--profile")
+    if gpus:
+        return Because("full", f"{_plural(gpus, 'GPU')} here")
+    return Because("smoke", "no GPU here: small networks, to see that it works; or give --profile full")
+
+
+def _overrides(args: Namespace) -> list[str]:
+    flags = {"search.trials": args.trials, "search.epochs": args.epochs, "seed": args.seed}
+    return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
+
+
+def _usable(gpus: int, experiment: Experiment) -> int:
+    if experiment.device == "cuda" and not gpus:
+        raise ConfigError("device: cuda was asked for, but torch sees no GPU; set device=auto or device=cpu")
+    return 0 if experiment.device == "cpu" else gpus
+
+
+def _data(asked: Path | None, workspace: Workspace, twin: TwinConfig) -> tuple[Path, TwinConfig | None, str]:
+    if asked is not None:
+        return asked.resolve(), None, f"{asked} (--data or PIPELINE_DATA)"
+    pack = workspace.data(f"twin-{twin.size}px-{twin.train}-{twin.test}-seed{twin.seed}")
+    what = f"the rendered stand-in, {twin.train} + {twin.test} samples of {twin.size} px"
+    if pack.meta.exists():
+        return pack.root, None, f"{pack.root} ({what}; no --data)"
+    return pack.root, twin, f"{pack.root} ({what}, rendered first; no --data)"
+
+
+def _study_line(workspace: Workspace, study: str) -> str:
+    exists = workspace.study(study).request.exists()
+    return f"{study} ({'goes on where it was' if exists else 'new'})"
+
+
+def _model_line(experiment: Experiment) -> str:
+    from pipeline.models import arch, require_weights
+
+    model = experiment.model
+    require_weights(model.name, model.pretrained, model.small)
+    return f"{model.name}: {arch(model.name, model.small)}, pretrained {str(model.pretrained).lower()}"
+
+
+def _executor_line(asked: str | None) -> str:
+    return str(Because("local", "--executor" if asked else "no sbatch on PATH"))
+
+
+def _device_line(experiment: Experiment, gpus: int) -> str:
+    if gpus:
+        return "GPU, one a trial"
+    return str(Because("CPU", "device: cpu" if experiment.device == "cpu" else "no GPU here"))
+
+
+def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
+    search = experiment.search
+    rungs = milestones(search.epochs, search.grace, search.reduction)
+    judged = f"after epoch {', '.join(map(str, rungs))}" if rungs else "none: every trial runs to its end"
+    space = "; ".join(f"{key} {_range(entry)}" for key, entry in search.space.items())
+    return [
+        ("trials", f"{search.trials} of up to {_plural(search.epochs, 'epoch')}, seed {experiment.seed}"),
+        ("rungs", f"{judged}; the best 1/{search.reduction} go on" if rungs else judged),
+        ("space", f"{space or 'empty'}; the report's own setting comes first"),
+    ]
+
+
+def _range(distribution: Distribution) -> str:
+    if isinstance(distribution, Choice):
+        return " | ".join(short({"": value}).strip() for value in distribution.choice)
+    if isinstance(distribution, LogUniform):
+        return "{:g} to {:g} (log)".format(*distribution.log_uniform)
+    return "{:g} to {:g}".format(*distribution.uniform)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,155 @@
+"""What a person sees while a study runs: a line for everything that matters, and how far it is.
+
+RMSE is shown in millimetres. On a terminal a live line stays at the bottom; elsewhere a status line comes
+now and then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pipeline.records import Ended, Epoch, Lost, Record, Started, TrialState
+from pipeline.units import to_mm
+from tune.study import Study
+
+WIDTH = 80  # of a line where there is no terminal
+STATUS_EVERY_S = 30.0
+LIVE_EVERY_S = 0.5
+
+
+def mm(rmse: float | None) -> str:
+    """An RMSE in metres as millimetres, `-` if there is none."""
+    return "-" if rmse is None else f"{to_mm(rmse):.3f} mm"
+
+
+def short(values: Mapping[str, Any]) -> str:
+    """Drawn values without the sections of their keys, schedulers by name, numbers to four digits."""
+    return ", ".join(f"{key.rpartition('.')[2]} {_short_value(value)}" for key, value in values.items())
+
+
+def _short_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return str(value.get("name", "{...}"))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def best_of(trials: Iterable[TrialState]) -> TrialState | None:
+    """The trial with the lowest RMSE that has not failed; None before there is one."""
+    scored = [trial for trial in trials if trial.best_rmse is not None and trial.status != "failed"]
+    return min(scored, key=lambda trial: (trial.best_rmse, trial.number), default=None)
+
+
+def line_for(study: Study, record: Record) -> str | None:
+    """The line that tells a person about a record; None for what is not worth one."""
+    match record:
+        case Started():
+            return _trial_line(record.trial, _begins(study.trials[record.trial], record))
+        case Epoch(rung=int()):
+            fate = "goes on" if record.decision == "continue" else "stopped"
+            return _trial_line(
+                record.trial, f"rung {record.rung}, epoch {record.epoch}: {mm(record.rmse)}, {fate}"
+            )
+        case Lost():
+            return _trial_line(record.trial, f"lost its worker ({record.message}); goes on with another")
+        case Ended():
+            return _trial_line(record.trial, _ends(study.trials[record.trial], record))
+    return None
+
+
+def _trial_line(number: int, text: str) -> str:
+    return f"trial {number:>4}  {text}"
+
+
+def _begins(trial: TrialState, record: Started) -> str:
+    if record.attempt > 1:
+        return f"goes on after epoch {max(trial.epochs, default=0)} (attempt {record.attempt})"
+    setting = "the report's setting: " if trial.source == "report" else ""
+    return f"starts with {setting}{short(trial.values) or 'nothing to vary'}"
+
+
+def _ends(trial: TrialState, record: Ended) -> str:
+    if record.status == "failed":
+        cause = record.message.strip().rpartition("\n")[2]
+        return f"failed, {record.reason}: {cause}"
+    return f"{record.status}, best {mm(trial.best_rmse)} at epoch {trial.best_epoch}"
+
+
+def status_line(study: Study, workers: int) -> str:
+    """How far the study is, in one line."""
+    trials = study.trials.values()
+    counts = Counter(trial.status for trial in trials)
+    done = sum(not trial.unfinished for trial in trials)
+    best = best_of(trials)
+    parts = [f"{done}/{study.experiment.search.trials} trials"]
+    parts += [f"{counts[status]} {status}" for status in ("running", "stopped", "failed") if counts[status]]
+    if best is not None:
+        parts.append(f"best {mm(best.best_rmse)} (trial {best.number})")
+    left = seconds_left(study, workers)
+    if left is not None:
+        parts.append(f"about {timedelta(seconds=round(left))} left")
+    return ", ".join(parts)
+
+
+def seconds_left(study: Study, workers: int) -> float | None:
+    """A guess: the trials to come take as long as those that ended; None before one has."""
+    ended = [trial.seconds for trial in study.trials.values() if not trial.unfinished and trial.epochs]
+    if not ended:
+        return None
+    going = sum(trial.seconds for trial in study.trials.values() if trial.unfinished)
+    to_come = study.experiment.search.trials - len(ended)
+    return max(0.0, to_come * sum(ended) / len(ended) - going) / workers
+
+
+class Progress:
+    """Prints a study's progress to `stream` for as long as the block lasts."""
+
+    def __init__(self, stream: TextIO, workers: int) -> None:
+        width = None if stream.isatty() else WIDTH
+        self._console = Console(file=stream, width=width, highlight=False, markup=False, soft_wrap=True)
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=1 / LIVE_EVERY_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._workers = workers
+        self._status_every_s = LIVE_EVERY_S if self._console.is_terminal else STATUS_EVERY_S
+        self._next_status = time.monotonic() + self._status_every_s
+
+    def say(self, text: str) -> None:
+        """Prints a line."""
+        self._console.print(text)
+
+    def show(self, study: Study, record: Record) -> None:
+        """Tells about a record that has just been written."""
+        line = line_for(study, record)
+        if line is not None:
+            self.say(line)
+        if time.monotonic() < self._next_status:
+            return
+        status = status_line(study, self._workers)
+        if self._console.is_terminal:
+            self._live.update(Text(status, no_wrap=True, overflow="ellipsis"))
+        else:
+            self.say(status)
+        self._next_status = time.monotonic() + self._status_every_s
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()

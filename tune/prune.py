@@ -1,0 +1,35 @@
+"""Keeps the disk bounded: which checkpoints of a study's trials are worth their space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.paths import StudyPaths
+from pipeline.records import TrialState
+
+
+def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int) -> None:
+    """Removes what no trial needs any more; unfinished trials keep all.
+
+    An ended trial needs no state to resume from. Its best weights stay if it was completed or is one of the
+    `keep` best of the study. A trial that drops out of those never comes back, as the others only improve.
+    """
+    trials = list(trials)
+    best = _best(trials, keep)
+    for trial in trials:
+        if trial.unfinished:
+            continue
+        run = paths.trial(trial.number)
+        _remove(run.latest)
+        if trial.status != "completed" and trial.number not in best:
+            _remove(run.best)
+
+
+def _best(trials: list[TrialState], keep: int) -> set[int]:
+    scored = [(t.best_rmse, t.number) for t in trials if t.best_rmse is not None and t.status != "failed"]
+    return {number for _, number in sorted(scored)[:keep]}
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

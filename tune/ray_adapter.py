@@ -1,0 +1,171 @@
+"""Ray Tune executes a study: it asks the study for trials, tells it what workers report, and does as it says.
+
+Nothing here decides or remembers anything: Ray's searcher, scheduler and callback are three doors to the same
+Study.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from pipeline.errors import PipelineError
+from pipeline.records import Decision
+from tune.local_ray import LocalRay
+from tune.session import Task
+from tune.study import Assignment, Study
+from tune.trainable import FitTrainable
+
+LOST_MESSAGE = "the worker process died; driver.log has what it said"
+
+
+class InThisProcess:
+    """Stays where the study is: Ray pickles the parts of a search for a restore that never takes place."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class StudySearcher(InThisProcess, Searcher):  # type: ignore[misc]
+    """Where Ray gets its next trial: running trials plus one that waits, so that no worker does."""
+
+    def __init__(self, study: Study, workers: int) -> None:
+        super().__init__()
+        self._study = study
+        self._workers = workers
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial as Ray's configuration; None for later; FINISHED when all have ended."""
+        if self._study.complete:
+            return str(Searcher.FINISHED)
+        assignment = self._study.next_trial() if self._study.active <= self._workers else None
+        if assignment is None:
+            return str(Searcher.FINISHED) if self._study.complete else None
+        return as_ray_config(assignment)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the scheduler has told the study."""
+
+
+class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
+    """Hands every report to the study; what the study says about it is on disk before Ray hears it."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self._study = study
+        self.error: PipelineError | None = None  # why the study cannot go on
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """The study's decision on a report of a worker (see tune.trainable)."""
+        with self._remembering_errors():
+            decision = self._tell(result)
+        return str(TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE)
+
+    def _tell(self, result: dict[str, Any]) -> Decision:
+        study, number, attempt = self._study, result["trial"], result["attempt"]
+        match result["event"]:
+            case "started":
+                study.started(number, attempt, result["host"], result["job"], result["process"])
+                return "continue"
+            case "epoch":
+                return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
+            case _:
+                study.ended(number, attempt, result["status"], result["reason"], result["message"])
+                return "stop"
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A worker died: the study decides whether the trial goes on elsewhere."""
+        with self._remembering_errors():
+            self._study.lost(trial.config["trial"], trial.config["attempt"], LOST_MESSAGE)
+
+    @contextmanager
+    def _remembering_errors(self) -> Iterator[None]:
+        """Ray turns exceptions into texts; `execute` raises the original."""
+        try:
+            yield
+        except PipelineError as error:
+            self.error = error
+            raise
+
+
+class StopAtSignal(InThisProcess, tune.Callback):  # type: ignore[misc]
+    """Ends the search between two steps, where the journal and Ray agree."""
+
+    def __init__(self, interrupted: Callable[[], bool]) -> None:
+        self._interrupted = interrupted
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raises KeyboardInterrupt after a signal."""
+        if self._interrupted():
+            raise KeyboardInterrupt
+
+
+def as_ray_config(assignment: Assignment) -> dict[str, Any]:
+    """Flat numbers and a text, so that Ray reads nothing into a configuration's own keys."""
+    return {
+        "trial": assignment.trial,
+        "attempt": assignment.attempt,
+        "run": assignment.config.model_dump_json(),
+    }
+
+
+def execute(study: Study, task: Task, here: LocalRay) -> None:
+    """Runs a study to its end on a Ray that has been started.
+
+    Raises KeyboardInterrupt after SIGINT or SIGTERM, and what the study raises; the study can be resumed.
+    """
+    scheduler = StudyScheduler(study)
+    resources = {"cpu": here.workers.threads, "gpu": here.workers.gpus}
+    with interruptible() as interrupted:
+        tuner = tune.Tuner(
+            tune.with_resources(tune.with_parameters(FitTrainable, task=task), resources),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(study, here.workers.count),
+                scheduler=scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=study.name,
+                storage_path=str(here.scratch / "tune"),
+                verbose=0,
+                callbacks=[StopAtSignal(interrupted)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs keep their own
+                failure_config=tune.FailureConfig(max_failures=0),  # the study counts, across restarts
+            ),
+        )
+        try:
+            tuner.fit()
+        except Exception:
+            if scheduler.error is not None:
+                raise scheduler.error from None
+            raise
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a question: has SIGINT or SIGTERM come? A second one ends the process as usual."""
+    came: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    for number in previous:
+        signal.signal(number, remember)
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

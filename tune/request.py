@@ -1,0 +1,96 @@
+"""What was asked of a study, kept in study.yaml: the same request resumes it, another one is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from pipeline.config import Experiment
+from pipeline.configfile import read_yaml, validated
+from pipeline.errors import ConfigError, StudyError
+from pipeline.paths import StudyPaths, Workspace, write_text_atomically
+
+FREE_KEYS = ("commit", "experiment.device", "experiment.checkpoint_every_s")  # no influence on the result
+TRIALS_KEY = "experiment.search.trials"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A study's name, profile, configuration, the fingerprint of its data, and the code's commit."""
+
+    study: str
+    profile: str
+    data: str
+    commit: str | None
+    experiment: Experiment
+
+    def as_tree(self) -> dict[str, Any]:
+        """Plain numbers and texts, as study.yaml holds them."""
+        return {
+            "study": self.study,
+            "profile": self.profile,
+            "data": self.data,
+            "commit": self.commit,
+            "experiment": self.experiment.model_dump(mode="json"),
+        }
+
+    def write(self, paths: StudyPaths) -> None:
+        """Replaces study.yaml."""
+        write_text_atomically(paths.request, yaml.safe_dump(self.as_tree(), sort_keys=False))
+
+
+def read_request(paths: StudyPaths) -> Request | None:
+    """The request of a study; None if it has none yet. Raises StudyError if it cannot be read."""
+    if not paths.request.exists():
+        return None
+    try:
+        tree = read_yaml(paths.request)
+        return Request(**{**tree, "experiment": validated(Experiment, tree["experiment"])})
+    except (ConfigError, KeyError, TypeError) as error:
+        raise StudyError(
+            f"{paths.request}: not the request of a study of this version ({error}); "
+            "use --study NAME or --fresh for a new study"
+        ) from None
+
+
+def refuse_other(old: Request, new: Request) -> None:
+    """Raises StudyError with every difference between two requests that would change results.
+
+    More trials than before are no difference: the study goes on.
+    """
+    before, after = flat(old.as_tree()), flat(new.as_tree())
+    differing = [
+        f"  {key.removeprefix('experiment.')}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key not in FREE_KEYS and not _raised(key, before, after)
+    ]
+    if differing:
+        raise StudyError(
+            f"study {new.study} was started with another request:\n" + "\n".join(differing) + "\n"
+            "Repeat the first command to resume it, or use --study NAME or --fresh for a new study "
+            "(search.trials may be raised, not lowered)"
+        )
+
+
+def _raised(key: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
+    return key == TRIALS_KEY and int(after[key]) > int(before[key])
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted keys; an empty one stays a value."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
+    return found
+
+
+def fresh_name(workspace: Workspace, base: str) -> str:
+    """`base` if there is no such study, else the first of base-2, base-3, ... that does not exist."""
+    taken = {paths.root.name for paths in workspace.studies()}
+    number = 1
+    while (name := base if number == 1 else f"{base}-{number}") in taken:
+        number += 1
+    return name

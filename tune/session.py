@@ -1,0 +1,109 @@
+"""A training function in a thread that waits after every report until it is told to go on.
+
+Ray pulls results, a training function pushes them; this turns the one into the other. A trial that is
+stopped ends with SystemExit out of `report`, and has time to write what it still holds. Its exception is a
+result like any other. No Ray here.
+"""
+
+from __future__ import annotations
+
+import gc
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.config import RunConfig
+from pipeline.errors import PipelineError, reason_of
+from pipeline.paths import RunPaths, StudyPaths
+from pipeline.provenance import Purpose
+
+MAX_MESSAGE = 8000  # characters of a traceback that are kept
+Result = dict[str, Any]
+
+
+class Report(Protocol):
+    """Takes each epoch in order, also those of earlier attempts; RMSE in metres, epochs from 1."""
+
+    def __call__(self, *, epoch: int, rmse: float, seconds: float) -> None: ...  # noqa: D102
+
+
+class Fit(Protocol):
+    """A training function: `pipeline.train.fit`, or a stand-in."""
+
+    def __call__(
+        self, config: RunConfig, data: Path, paths: RunPaths, report: Report, attempt: int, purpose: Purpose
+    ) -> object:
+        """Trains one run; raises PipelineError for what a user can mend."""
+        ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker gets of the study, once: the training function, the packed data, where runs go, why."""
+
+    fit: Fit
+    data: Path
+    study: StudyPaths
+    purpose: Purpose
+
+
+class Session:
+    """One call of a training function, in a thread, one report at a time."""
+
+    def __init__(self, train: Callable[[Report], object]) -> None:
+        self._train = train
+        self._reports: queue.Queue[Result] = queue.Queue()
+        self._go_on = threading.Semaphore(0)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="fit", daemon=True)
+
+    def next_result(self) -> Result:
+        """Lets the function go on to its next report, or its end, and returns that."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._go_on.release()
+        return self._reports.get()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Ends the function at its next report; whether it did so in time."""
+        self._stopping = True
+        self._go_on.release()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _report(self, *, epoch: int, rmse: float, seconds: float) -> None:
+        self._reports.put({"event": "epoch", "epoch": epoch, "rmse": rmse, "seconds": seconds})
+        self._go_on.acquire()
+        if self._stopping:
+            raise SystemExit(0)
+
+    def _run(self) -> None:
+        try:
+            self._train(self._report)
+            self._reports.put({"event": "ended", "status": "completed", "reason": "", "message": ""})
+        except BaseException as error:
+            if not self._stopping:
+                self._reports.put(_failure(error))
+        finally:
+            free_gpu_memory()
+
+
+def free_gpu_memory() -> None:
+    """Gives cached GPU memory back, as the next trial may need it in larger pieces."""
+    gc.collect()
+    torch = sys.modules.get("torch")  # absent where a stand-in trains nothing
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _failure(error: BaseException) -> Result:
+    expected = isinstance(error, PipelineError)
+    message = str(error) if expected else traceback.format_exc()[-MAX_MESSAGE:]
+    return {"event": "ended", "status": "failed", "reason": reason_of(error), "message": message}

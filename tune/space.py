@@ -1,0 +1,138 @@
+"""The next trial of a study, as a pure function of the study's seed and name, the trial's number and the
+configurations drawn before it.
+
+Trial 0 is the report's own setting; later ones are drawn at random from the space. No configuration is drawn
+twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Choice, Distribution, LogUniform, RunConfig, Uniform
+from pipeline.configfile import apply_values
+from pipeline.errors import ConfigError
+from pipeline.records import Source
+
+MAX_SEED = 2**31
+MAX_REDRAWS = 1000
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A trial's dotted configuration keys, its training seed, and where the values came from."""
+
+    values: Values
+    seed: int
+    source: Source
+
+
+class Space:
+    """The distributions of a study's dotted keys around `base`, the report's setting.
+
+    A key whose value in `base` is a whole number is drawn as a whole number. Raises ConfigError for a key
+    that the configuration does not have, and for a bound or choice that it does not allow.
+    """
+
+    def __init__(self, distributions: Mapping[str, Distribution], base: RunConfig) -> None:
+        self._distributions = dict(distributions)
+        self._base = base
+        self._report = {key: _look_up(_plain(base), key) for key in distributions}
+        for key, distribution in distributions.items():
+            for value in _extremes(distribution):
+                self._check(key, value)
+
+    def _check(self, key: str, value: Any) -> None:
+        try:
+            self._resolved({key: self._typed(key, value)})
+        except ConfigError as error:
+            raise ConfigError(f"search.space.{key}: {value!r} is not allowed there: {error}") from None
+
+    def draw(self, study: str, number: int, taken: Container[str]) -> Draw | None:
+        """Trial `number` of a study, with none of the `taken` configurations (as `canonical` names them).
+
+        None if every configuration of the space has been drawn.
+        """
+        rng = np.random.default_rng(_entropy(self._base.seed, study, number))
+        seed = int(rng.integers(MAX_SEED))
+        if number == 0:
+            return Draw(self._report, seed, "report")
+        drawn = (self._sample(rng) for _ in range(MAX_REDRAWS))
+        for values in itertools.chain(drawn, self._all()):
+            if canonical(values) not in taken:
+                return Draw(values, seed, "random")
+        return None
+
+    def _sample(self, rng: np.random.Generator) -> Values:
+        drawn = {key: _sample(distribution, rng) for key, distribution in self._distributions.items()}
+        return self._resolved({key: self._typed(key, value) for key, value in drawn.items()})
+
+    def _all(self) -> Iterable[Values]:
+        """Every configuration of a finite space; none of an infinite one."""
+        entries = self._distributions.values()
+        options = [entry.choice for entry in entries if isinstance(entry, Choice)]
+        if len(options) == len(entries):
+            for values in itertools.product(*options):
+                yield self._resolved(dict(zip(self._distributions, values, strict=True)))
+
+    def _typed(self, key: str, value: Any) -> Any:
+        """A drawn number as the kind of number that the configuration has there."""
+        present = self._report[key]
+        whole = isinstance(present, int) and not isinstance(present, bool)
+        return round(value) if whole and isinstance(value, float) else value
+
+    def _resolved(self, values: Values) -> Values:
+        """The values as the configuration holds them, defaults filled in: equal settings become equal."""
+        tree = _plain(apply_values(self._base, values))
+        return {key: _look_up(tree, key) for key in values}
+
+
+def canonical(values: Values) -> str:
+    """A text that is equal for equal configurations."""
+    return json.dumps(values, sort_keys=True)
+
+
+def _sample(distribution: Distribution, rng: np.random.Generator) -> Any:
+    match distribution:
+        case LogUniform(log_uniform=(low, high)):
+            return min(max(float(np.exp(rng.uniform(np.log(low), np.log(high)))), low), high)
+        case Uniform(uniform=(low, high)):
+            return float(rng.uniform(low, high))
+        case Choice(choice=options):
+            return options[int(rng.integers(len(options)))]
+
+
+def _extremes(distribution: Distribution) -> tuple[Any, ...]:
+    match distribution:
+        case LogUniform():
+            return distribution.log_uniform
+        case Uniform():
+            return distribution.uniform
+        case Choice():
+            return distribution.choice
+
+
+def _entropy(seed: int, study: str, number: int) -> list[int]:
+    name = hashlib.sha256(study.encode()).digest()
+    return [seed, int.from_bytes(name[:8], "big"), number]
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
+def _look_up(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            known = ", ".join(tree) if isinstance(tree, dict) else "nothing"
+            raise ConfigError(f"search.space.{key}: no configuration key {part!r} there; known: {known}")
+        tree = tree[part]
+    return tree

@@ -1,0 +1,244 @@
+"""What studies have done and are doing, from the files on disk; works on any machine that sees them.
+
+python -m tune.status
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline import cli
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipeline.paths import StudyPaths, Workspace
+    from pipeline.records import TrialState
+
+WATCH_EVERY_S = 2.0
+MIN_WIDTH = 80
+EXAMPLES = """\
+  python -m tune.status                                  every study
+  python -m tune.status --study resnet50 --watch         one, kept current
+  python -m tune.status --study resnet50 --trial 3       what happened to a trial
+  python -m tune.status --json"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of `python -m tune.status`."""
+    parser = cli.parser("python -m tune.status", "Shows what studies have done and are doing.", EXAMPLES)
+    cli.add_runs(parser)
+    parser.add_argument("--study", metavar="NAME", help="one study's trials (default: all studies)")
+    parser.add_argument("--trial", type=int, metavar="K", help="one trial of --study")
+    parser.add_argument("--json", action="store_true", help="the same as one JSON document")
+    parser.add_argument("--watch", action="store_true", help="repeat until the driver ends, or Ctrl-C")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command."""
+    args = build_parser().parse_args(argv)
+    from pipeline.errors import ConfigError
+    from pipeline.paths import Workspace
+
+    if args.trial is not None and args.study is None:
+        raise ConfigError("--trial needs --study: trials are numbered within their study")
+    if args.watch and args.json:
+        raise ConfigError("--watch is for people; call --json again and again instead")
+    workspace = Workspace(args.runs)
+    if args.watch:
+        watch(workspace, args)
+    elif args.json:
+        print(json.dumps(as_json(workspace, args.study, args.trial), indent=2))
+    else:
+        show(workspace, args.study, args.trial)
+
+
+def watch(workspace: Workspace, args: argparse.Namespace) -> None:
+    """Shows the same again and again until no driver is left."""
+    from rich.console import Console
+
+    from tune.journal import is_driven
+
+    console = Console()
+    while True:
+        console.clear()
+        show(workspace, args.study, args.trial)
+        if not any(is_driven(study) for study in chosen(workspace, args.study)):
+            return
+        time.sleep(WATCH_EVERY_S)
+
+
+def chosen(workspace: Workspace, name: str | None) -> list[StudyPaths]:
+    """The named study, or all. Raises StudyError for an unknown name."""
+    from pipeline.errors import StudyError
+
+    studies = workspace.studies()
+    found = [study for study in studies if name in (None, study.root.name)]
+    if name is not None and not found:
+        known = ", ".join(study.root.name for study in studies) or "none yet"
+        raise StudyError(f"no study {name!r} in {workspace.root}/studies; known: {known}")
+    return found
+
+
+def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
+    """Prints a table of studies, of one study's trials, or one trial."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=MIN_WIDTH)
+    studies = chosen(workspace, name)
+    if not studies:
+        console.print(
+            f"no studies in {workspace.root}/studies; start one: python -m tune.search --model NAME"
+        )
+    elif name is None:
+        console.print(studies_table(studies))
+    elif trial is None:
+        console.print(study_line(studies[0]))
+        console.print(trials_table(studies[0]))
+    else:
+        console.print(trial_text(studies[0], one_trial(studies[0], trial)), soft_wrap=True)
+
+
+def trials_of(study: StudyPaths) -> dict[int, TrialState]:
+    """The fold of the study's journal."""
+    from pipeline.records import fold, read_journal
+
+    return fold(read_journal(study.journal))
+
+
+def one_trial(study: StudyPaths, number: int) -> TrialState:
+    """One trial's state. Raises StudyError for a number that was never drawn."""
+    from pipeline.errors import StudyError
+
+    trials = trials_of(study)
+    if number not in trials:
+        raise StudyError(f"study {study.root.name} has no trial {number}; it has 0 to {len(trials) - 1}")
+    return trials[number]
+
+
+def driver_text(study: StudyPaths) -> str:
+    """Whether the study is being run: the lock tells, driver.json only names the process."""
+    from tune.journal import is_driven, read_driver
+
+    if not is_driven(study):
+        return "not running"
+    driver = read_driver(study)
+    return "running" if driver is None else f"running on {driver.host}, process {driver.pid}"
+
+
+def study_line(study: StudyPaths) -> str:
+    """A study's heading."""
+    from tune.request import read_request
+
+    request = read_request(study)
+    return f"study {study.root.name}, {driver_text(study)}, profile {request.profile if request else '-'}"
+
+
+def studies_table(studies: list[StudyPaths]) -> Table:
+    """One row a study."""
+    from rich.table import Table
+
+    from tune.progress import best_of, mm
+    from tune.request import read_request
+
+    table = Table("study", "driver", "trials", "now", "best", "trial", box=None, pad_edge=False)
+    for study in studies:
+        trials = trials_of(study).values()
+        request = read_request(study)
+        asked = request.experiment.search.trials if request else "?"
+        best = best_of(trials)
+        counts = Counter(trial.status for trial in trials)
+        table.add_row(
+            study.root.name,
+            driver_text(study),
+            f"{sum(not trial.unfinished for trial in trials)}/{asked}",
+            ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
+            mm(best.best_rmse) if best else "-",
+            str(best.number) if best else "-",
+        )
+    return table
+
+
+def trials_table(study: StudyPaths) -> Table:
+    """One row a trial, best first, those without a result last."""
+    from rich.table import Table
+
+    from tune.journal import is_driven
+    from tune.progress import mm, short
+
+    trials, driven = trials_of(study), is_driven(study)
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("trial", "status", "epochs", "rung", "best", "values"):
+        table.add_column(heading, no_wrap=heading != "values")
+    order = sorted(trials.values(), key=lambda t: (t.best_rmse is None, t.best_rmse or 0.0, t.number))
+    for trial in order:
+        status = "interrupted" if trial.status == "running" and not driven else trial.status
+        status = f"{status} {trial.reason}".strip()
+        rung = "-" if trial.rung is None else str(trial.rung)
+        epochs = str(max(trial.epochs, default=0))
+        table.add_row(str(trial.number), status, epochs, rung, mm(trial.best_rmse), short(trial.values))
+    return table
+
+
+def trial_text(study: StudyPaths, trial: TrialState) -> str:
+    """Everything that is known about a trial."""
+    from tune.progress import mm
+
+    lines = [
+        f"trial {trial.number} of study {study.root.name}: {trial.status} {trial.reason}".rstrip(),
+        f"folder   {study.trial(trial.number).root}",
+        f"seed     {trial.seed}; values from: {trial.source}",
+        *(f"  {key} = {value}" for key, value in trial.values.items()),
+        f"best     {mm(trial.best_rmse)} at epoch {trial.best_epoch or '-'}; rung {trial.rung or '-'}",
+        f"time     {timedelta(seconds=round(trial.seconds))} in epochs",
+        *(
+            f"attempt {started.attempt}: {clock(started.time)}, {started.node}, process {started.pid}"
+            + (f", Slurm job {started.slurm_job}" if started.slurm_job else "")
+            for started in trial.attempts
+        ),
+        *(f"  epoch {epoch:4d}  {mm(rmse)}" for epoch, rmse in sorted(trial.epochs.items())),
+    ]
+    return "\n".join([*lines, trial.message] if trial.message else lines)
+
+
+def clock(seconds: float) -> str:
+    """Seconds since 1970 as UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def as_json(workspace: Workspace, name: str | None, number: int | None) -> dict[str, Any]:
+    """Studies, or one trial, as plain values; RMSE in metres, times in seconds since 1970."""
+    studies = chosen(workspace, name)
+    if number is not None:
+        return trial_json(one_trial(studies[0], number))
+    return {study.root.name: study_json(study) for study in studies}
+
+
+def study_json(study: StudyPaths) -> dict[str, Any]:
+    """A study's driver and trials."""
+    from tune.journal import is_driven
+
+    trials = trials_of(study).values()
+    return {"driven": is_driven(study), "trials": [trial_json(trial) for trial in trials]}
+
+
+def trial_json(trial: TrialState) -> dict[str, Any]:
+    """A trial's state; an RMSE that is not finite is null."""
+    import math
+    from dataclasses import asdict
+
+    epochs = {epoch: rmse if math.isfinite(rmse) else None for epoch, rmse in trial.epochs.items()}
+    return {**asdict(trial), "epochs": epochs}
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,176 @@
+"""A study: what was asked for, what happened so far, and what comes next.
+
+Everything that happens passes through here and is in the journal before anybody acts on it. Ray, or a test,
+executes: it takes trials from `next_trial` and reports back. A restarted study is built from the journal and
+goes on; nothing about it lives anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline.config import Experiment, RunConfig
+from pipeline.configfile import apply_values
+from pipeline.paths import StudyPaths
+from pipeline.records import (
+    Begun,
+    Decision,
+    Drawn,
+    Ended,
+    EndStatus,
+    Epoch,
+    Lost,
+    Record,
+    Started,
+    TrialState,
+    advance,
+)
+from tune.asha import Rungs
+from tune.journal import Journal
+from tune.space import Space, canonical
+
+MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
+
+Listener = Callable[["Study", Record], None]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt at one trial: what a worker needs to train it."""
+
+    trial: int
+    attempt: int
+    config: RunConfig
+
+
+class Study:
+    """A study on an open journal. `listen` is called after every record, which is then on disk.
+
+    Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
+    """
+
+    def __init__(self, name: str, experiment: Experiment, journal: Journal, listen: Listener) -> None:
+        self.name = name
+        self.experiment = experiment
+        self.trials: dict[int, TrialState] = {}
+        self.exhausted = False  # the space has no configuration left
+        self._journal = journal
+        self._listen = listen
+        base = experiment.run()
+        train = base.train.model_copy(update={"epochs": experiment.search.epochs})
+        self._base = base.model_copy(update={"train": train})
+        self._space = Space(experiment.search.space, self._base)
+        self._taken: set[str] = set()
+        self._assigned: set[int] = set()
+        records = journal.read()
+        self._rungs = Rungs.from_journal(experiment.search, records)
+        for record in records:
+            self._absorb(record)
+        self._waiting = [trial.number for trial in self.trials.values() if trial.unfinished]
+        if not records:
+            self._write(Begun(study=name))
+        if not self._waiting:
+            self._draw()  # shows whether there is anything left to draw
+
+    @property
+    def paths(self) -> StudyPaths:
+        """The study's files."""
+        return self._journal.paths
+
+    @property
+    def rung_epochs(self) -> list[int]:
+        """The epochs at which trials are judged."""
+        return self._rungs.milestones
+
+    @property
+    def active(self) -> int:
+        """How many trials are given out and have not come back."""
+        return len(self._assigned)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial that there will be has ended."""
+        none_left = self.exhausted or len(self.trials) >= self.experiment.search.trials
+        return none_left and not self._assigned and not self._waiting
+
+    def next_trial(self) -> Assignment | None:
+        """An unfinished trial that nobody works on, else a new one; None if there is neither."""
+        if not self._waiting:
+            self._draw()
+        if not self._waiting:
+            return None
+        trial = self.trials[self._waiting.pop(0)]
+        self._assigned.add(trial.number)
+        config = apply_values(self._base, trial.values).model_copy(update={"seed": trial.seed})
+        return Assignment(trial.number, len(trial.attempts) + 1, config)
+
+    def _draw(self) -> None:
+        number = len(self.trials)
+        if self.exhausted or number >= self.experiment.search.trials:
+            return
+        draw = self._space.draw(self.name, number, self._taken)
+        if draw is None:
+            self.exhausted = True
+            return
+        self._write(Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source))
+        self._waiting.append(number)
+
+    def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> None:
+        """A worker has begun an attempt."""
+        self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
+
+    def epoch(self, trial: int, attempt: int, epoch: int, rmse: float, seconds: float) -> Decision:
+        """Records an epoch (RMSE in metres) and what follows from it; a known epoch is not recorded again."""
+        state = self.trials[trial]
+        if not state.unfinished or attempt != len(state.attempts):
+            return "stop"
+        if epoch in state.epochs:
+            return "continue"
+        verdict = self._rungs.decide(trial, epoch, rmse)
+        self._write(
+            Epoch(
+                trial=trial,
+                attempt=attempt,
+                epoch=epoch,
+                rmse=rmse,
+                seconds=round(seconds, 3),
+                decision=verdict.decision,
+                rung=verdict.rung,
+            )
+        )
+        if verdict.decision == "stop":
+            self._assigned.discard(trial)
+        return verdict.decision
+
+    def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
+        """An attempt has come to its end by itself, and the trial with it."""
+        state = self.trials[trial]
+        if attempt != len(state.attempts):
+            return
+        if state.unfinished:
+            self._write(Ended(trial=trial, status=status, reason=reason, message=message))
+        self._assigned.discard(trial)
+
+    def lost(self, trial: int, attempt: int, message: str) -> None:
+        """The worker of a trial died: the trial goes on elsewhere, unless that has happened too often."""
+        state = self.trials[trial]
+        self._assigned.discard(trial)
+        if not state.unfinished:
+            return
+        self._write(Lost(trial=trial, attempt=attempt, message=message))
+        if state.losses > MAX_LOSSES:
+            why = f"its worker died {state.losses} times; the last time: {message}"
+            self._write(Ended(trial=trial, status="failed", reason="NODE_FAIL", message=why))
+        else:
+            self._waiting.append(trial)
+
+    def _write(self, record: Record) -> None:
+        self._journal.append(record)
+        self._absorb(record)
+        self._listen(self, record)
+
+    def _absorb(self, record: Record) -> None:
+        advance(self.trials, record)
+        if isinstance(record, Drawn):
+            self._taken.add(canonical(record.values))

@@ -1,0 +1,53 @@
+"""One attempt at one trial inside a Ray actor: what training reports is what Ray is told, and nothing else.
+
+Checkpoints and records are the training function's own files; Ray moves none. To Ray only the death of the
+process is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from ray import tune
+
+from pipeline.config import RunConfig
+from tune.session import Report, Result, Session, Task
+
+FLUSH_S = 60.0  # how long a stopped training function may take to write its best weights
+
+
+class FitTrainable(tune.Trainable):  # type: ignore[misc]
+    """The actor. `config` holds trial, attempt and the run's configuration as JSON (see ray_adapter)."""
+
+    def setup(self, config: dict[str, Any], task: Task) -> None:
+        """Takes the study's task and the first trial."""
+        self._task = task
+        self._session: Session | None = None
+
+    def step(self) -> Result:
+        """The next thing to tell the driver: first that the attempt has begun, then what training reports."""
+        common = {"trial": self.config["trial"], "attempt": self.config["attempt"]}
+        if self._session is not None:
+            return common | self._session.next_result()
+        self._session = Session(self._train)
+        job = os.environ.get("SLURM_JOB_ID")
+        return common | {"event": "started", "host": platform.node(), "job": job, "process": os.getpid()}
+
+    def _train(self, report: Report) -> object:
+        task, config = self._task, RunConfig.model_validate_json(self.config["run"])
+        paths = task.study.trial(self.config["trial"])
+        return task.fit(config, task.data, paths, report, self.config["attempt"], task.purpose)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Makes room for the next trial. Raises RuntimeError, which ends the actor, if the last one hangs."""
+        self.cleanup()
+        self.config = new_config
+        return True
+
+    def cleanup(self) -> None:
+        """Ends the trial that is here."""
+        session, self._session = self._session, None
+        if session is not None and not session.stop(FLUSH_S):
+            raise RuntimeError(f"a stopped trial did not end within {FLUSH_S:.0f} s; its worker is replaced")
