@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from pipeline import cli
+from pipeline.models.table import find, names
+from pipeline.models.weights import fetch
 
 EXAMPLES = """\
   python -m pipeline.models list
@@ -17,20 +20,21 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipeline.models`."""
     parser = cli.parser("python -m pipeline.models", "Backbones and their pretrained weights.", EXAMPLES)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every backbone, its architecture and its millions of parameters")
+    listed = commands.add_parser("list", help="backbones, their architectures and millions of parameters")
+    listed.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     fetch = commands.add_parser("fetch", help="download ImageNet weights (needs internet: a login node)")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="backbones, as `list` shows them")
     return parser
 
 
-def listing() -> str:
-    """A table of the backbones and their small siblings, each at the image size it is meant for."""
-    from pipeline.models import arch, names
+def listing(selected: Sequence[str]) -> str:
+    """A table of the selected backbones and their small siblings, each at the image size it is meant for."""
+    from pipeline.models import arch
     from pipeline.models.factory import REPORT_SIZE, SMALL_SIZE
 
     row = "{:<14} {:<16} {:>8}  {:<20} {:>8}"
     lines = [row.format("NAME", "ARCH", "MILLION", "SMALL", "MILLION")]
-    for name in names():
+    for name in selected:
         full = f"{_millions(name, small=False, size=REPORT_SIZE):.3f}"
         small = f"{_millions(name, small=True, size=SMALL_SIZE):.3f}"
         lines.append(row.format(name, arch(name), full, arch(name, small=True), small))
@@ -52,11 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command that `argv` (default: the process's arguments) names."""
     arguments = build_parser().parse_args(argv)
     if arguments.command == "list":
-        print(listing())
+        print(listing(arguments.names or names()))
         return
-    from pipeline.models.table import find
-    from pipeline.models.weights import fetch
-
     for name in arguments.names:
         find(name)  # all names are checked before the first download
     for name in arguments.names:

@@ -125,6 +125,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Raises ConfigError if the file is damaged or holds anything but named tensors.
     """
+    import pickle
+
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -134,6 +136,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # code to execute where tensors should be
+        state = None
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
         raise ConfigError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
