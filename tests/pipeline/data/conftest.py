@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,15 +44,21 @@ def write_raw_sample(split: Path, folder: int, sample: Sample) -> None:
         np.save(split / "Y" / f"{folder}.npy", sample.label_m_12)
 
 
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def raw_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve training samples, so that 10 comes after 9, and three test samples."""
-    root = tmp_path / "raw"
+    root = tmp_path_factory.mktemp("raw")
     for number in range(12):
         write_raw_sample(root / "train", number, random_sample(number))
     for number in range(3):
         write_raw_sample(root / "test", number, random_sample(100 + number, labelled=False))
     return root
+
+
+@pytest.fixture
+def raw(raw_template: Path, tmp_path: Path) -> Path:
+    """A copy of the raw data set, to be damaged at will."""
+    return Path(shutil.copytree(raw_template, tmp_path / "raw", copy_function=shutil.copyfile))
 
 
 @pytest.fixture
