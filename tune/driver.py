@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
+from pipeline.config import TwinConfig
 from pipeline.data.pack import open_pack
 from pipeline.errors import StudyError
 from pipeline.leaderboard import refresh
@@ -64,10 +66,12 @@ def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
                 upkeep.after(study, record)
 
             study = Study(plan.study, plan.experiment, journal, listen)
-            if study.complete:
-                progress.say(f"study {study.name} is complete already; nothing to run")
-            else:
+            try:
                 go_on(study, plan, fit, here, progress)
+            except KeyboardInterrupt:
+                upkeep.run(study)
+                progress.say(f"stopped; the same command resumes study {study.name} where it is now")
+                raise
             upkeep.run(study)
         print(summary(study, plan.workspace))
 
@@ -75,11 +79,18 @@ def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
 def make_request(plan: Plan) -> Request:
     """What the study is asked for, after its data has been made ready."""
     if plan.render is not None:
-        from pipeline.data.twin.make import render_pack
-
-        render_pack(plan.data, plan.render)
+        render(plan.data, plan.render)
     fingerprint = open_pack(plan.data).meta.fingerprint
     return Request(plan.study, plan.profile, fingerprint, commit(), plan.experiment)
+
+
+def render(root: Path, twin: TwinConfig) -> None:
+    """Renders the stand-in data set, showing how far it is."""
+    from pipeline.data.progress import progress
+    from pipeline.data.twin.make import render_pack
+
+    with progress("rendering", twin.train + twin.test) as advance:
+        render_pack(root, twin, show=lambda done, total: advance())
 
 
 def settle(paths: StudyPaths, request: Request) -> None:
@@ -92,17 +103,16 @@ def settle(paths: StudyPaths, request: Request) -> None:
 
 
 def go_on(study: Study, plan: Plan, fit: Fit, here: LocalRay, progress: Progress) -> None:
-    """Starts Ray and lets it execute what is left of the study."""
+    """Lets Ray, started for it, execute what is left of the study."""
+    if study.complete:
+        progress.say(f"study {study.name} is complete already; nothing to run")
+        return
     progress.say(f"starting {here.workers.count} workers; their output goes to {study.paths.log}")
-    try:
-        here.start()
-        from tune.ray_adapter import execute  # imports Ray, which LocalRay has to start first
+    here.start()
+    from tune.ray_adapter import execute  # imports Ray, which LocalRay has to start first
 
-        purpose = Purpose("search", plan.profile, plan.experiment.final.epochs)
-        execute(study, Task(fit, plan.data, study.paths, purpose), here)
-    except KeyboardInterrupt:
-        progress.say(f"stopped; the same command resumes study {study.name} where it is now")
-        raise
+    purpose = Purpose("search", plan.profile, plan.experiment.final.epochs)
+    execute(study, Task(fit, plan.data, study.paths, purpose), here)
     if study.exhausted:
         progress.say(f"every configuration of the space was tried: {len(study.trials)} trials are all")
 

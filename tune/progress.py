@@ -6,10 +6,12 @@ now and then.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from textwrap import fill
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -24,6 +26,7 @@ from tune.study import Study
 WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
 LIVE_EVERY_S = 0.5
+INDENT = " " * len("trial 0000 ")
 
 
 def mm(rmse: float | None) -> str:
@@ -66,7 +69,7 @@ def line_for(study: Study, record: Record) -> str | None:
 
 
 def _trial_line(number: int, text: str) -> str:
-    return f"trial {number:>4}  {text}"
+    return f"trial {number:<4} {text}"
 
 
 def _begins(trial: TrialState, record: Started) -> str:
@@ -109,12 +112,16 @@ def seconds_left(study: Study, workers: int) -> float | None:
     return max(0.0, to_come * sum(ended) / len(ended) - going) / workers
 
 
+def width_of(stream: TextIO) -> int:
+    """The columns of a terminal; WIDTH elsewhere."""
+    return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else WIDTH
+
+
 class Progress:
     """Prints a study's progress to `stream` for as long as the block lasts."""
 
     def __init__(self, stream: TextIO, workers: int) -> None:
-        width = None if stream.isatty() else WIDTH
-        self._console = Console(file=stream, width=width, highlight=False, markup=False, soft_wrap=True)
+        self._console = Console(file=stream, width=width_of(stream), highlight=False, markup=False)
         self._live = Live(
             console=self._console,
             refresh_per_second=1 / LIVE_EVERY_S,
@@ -127,8 +134,8 @@ class Progress:
         self._next_status = time.monotonic() + self._status_every_s
 
     def say(self, text: str) -> None:
-        """Prints a line."""
-        self._console.print(text)
+        """Prints a line, continued under its text where it is too long."""
+        self._console.print(fill(text, self._console.width - 1, subsequent_indent=INDENT), soft_wrap=True)
 
     def show(self, study: Study, record: Record) -> None:
         """Tells about a record that has just been written."""

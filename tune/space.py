@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.records import Source
 
 MAX_SEED = 2**31
-MAX_REDRAWS = 1000
+MAX_REDRAWS = 100
 Values = dict[str, Any]
 
 

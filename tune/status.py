@@ -181,8 +181,8 @@ def trials_table(study: StudyPaths) -> Table:
         table.add_column(heading, no_wrap=heading != "values")
     order = sorted(trials.values(), key=lambda t: (t.best_rmse is None, t.best_rmse or 0.0, t.number))
     for trial in order:
-        status = "interrupted" if trial.status == "running" and not driven else trial.status
-        status = f"{status} {trial.reason}".strip()
+        going = "interrupted" if trial.status == "running" and not driven else str(trial.status)
+        status = f"{going} {trial.reason}".strip()
         rung = "-" if trial.rung is None else str(trial.rung)
         epochs = str(max(trial.epochs, default=0))
         table.add_row(str(trial.number), status, epochs, rung, mm(trial.best_rmse), short(trial.values))

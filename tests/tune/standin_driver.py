@@ -1,0 +1,64 @@
+"""RUNS DATA TRIALS SECONDS: a real search, Ray and all, whose training function makes its curves up.
+
+The training function resumes as the real one does: it reports what it had done before, then goes on.
+"""
+
+import random
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from pipeline import cli
+from pipeline.config import Experiment, RunConfig
+from pipeline.errors import DivergedError
+from pipeline.paths import RunPaths, Workspace
+from pipeline.provenance import Purpose
+from tune.driver import carry_out
+from tune.local_ray import LocalRay, Workers
+from tune.plan import Plan
+from tune.session import Report
+
+SPACE = {"train.lr": {"log_uniform": (1e-4, 1e-2)}, "train.batch_size": {"choice": (8, 16)}}
+SEARCH = {"epochs": 9, "grace": 1, "reduction": 3, "space": SPACE, "keep": 2}
+DIVERGING_TRIAL = 3
+FLUSH_S = 0.2
+
+
+def fit(
+    config: RunConfig,
+    data: Path,
+    paths: RunPaths,
+    report: Report,
+    attempt: int,
+    purpose: Purpose,
+    pause: float,
+) -> None:
+    paths.root.mkdir(parents=True, exist_ok=True)
+    done = int(paths.latest.read_text()) if paths.latest.exists() else 0
+    quality = random.Random(config.hash()).uniform(2e-3, 8e-3)
+    try:
+        for epoch in range(1, config.train.epochs + 1):
+            if epoch > done:
+                time.sleep(pause)
+                paths.latest.write_text(str(epoch))
+            if paths.root.name == f"{DIVERGING_TRIAL:04d}":
+                raise DivergedError("the loss is nan at step 5; lower train.lr")
+            report(epoch=epoch, rmse=quality * (1 + 1 / epoch), seconds=pause)
+    finally:
+        time.sleep(FLUSH_S)  # the best weights take their time
+        paths.best.write_text(str(attempt))
+
+
+def main() -> None:
+    runs, data, trials, pause = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    experiment = Experiment.model_validate(
+        {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH}}
+    )
+    plan = Plan(Workspace(runs), "s", experiment, "smoke", Workers(2, 1), data, None, ())
+    with LocalRay(plan.workers) as here:
+        carry_out(plan, partial(fit, pause=pause), here)
+
+
+if __name__ == "__main__":
+    cli.run(main)

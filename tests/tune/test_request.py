@@ -1,0 +1,55 @@
+from collections.abc import Callable
+
+import pytest
+
+from pipeline.config import Experiment
+from pipeline.errors import StudyError
+from pipeline.paths import StudyPaths, Workspace
+from tune.request import Request, fresh_name, read_request, refuse_other
+
+Make = Callable[..., Experiment]
+
+
+def request(experiment: Experiment, data: str = "d1", commit: str | None = "abc") -> Request:
+    return Request("s", "smoke", data, commit, experiment)
+
+
+def test_a_request_survives_being_written_and_read(paths: StudyPaths, experiment: Make) -> None:
+    assert read_request(paths) is None
+    request(experiment()).write(paths)
+    assert read_request(paths) == request(experiment())
+
+
+def test_the_same_request_or_more_trials_or_another_device_resume(experiment: Make) -> None:
+    old = request(experiment())
+    refuse_other(old, request(experiment()))
+    refuse_other(old, request(experiment(trials=50), commit="def"))
+    refuse_other(old, request(experiment().model_copy(update={"device": "cpu"})))
+
+
+def test_another_request_is_refused_with_every_difference_and_a_way_out(experiment: Make) -> None:
+    with pytest.raises(StudyError) as caught:
+        refuse_other(request(experiment()), request(experiment(trials=2, epochs=20), data="d2"))
+    assert str(caught.value).splitlines() == [
+        "study s was started with another request:",
+        "  data: 'd1' -> 'd2'",
+        "  search.epochs: 9 -> 20",
+        "  search.trials: 6 -> 2",
+        "Repeat the first command to resume it, or use --study NAME or --fresh for a new study "
+        "(search.trials may be raised, not lowered)",
+    ]
+
+
+def test_a_request_that_cannot_be_read_is_refused(paths: StudyPaths) -> None:
+    paths.root.mkdir(parents=True)
+    paths.request.write_text("study: s\n")
+    with pytest.raises(StudyError, match=r"study\.yaml: not the request of a study of this version"):
+        read_request(paths)
+
+
+def test_fresh_studies_are_numbered(paths: StudyPaths, experiment: Make) -> None:
+    workspace = Workspace(paths.root.parents[1])
+    assert fresh_name(workspace, "s") == "s"
+    for expected in ("s-2", "s-3"):
+        request(experiment()).write(workspace.study(fresh_name(workspace, "s")))
+        assert fresh_name(workspace, "s") == expected

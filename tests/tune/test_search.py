@@ -1,0 +1,147 @@
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import LogUniform
+from pipeline.errors import ConfigError, PipelineError, StudyError
+from pipeline.paths import Workspace
+from tune.plan import choose_workers, make_plans
+from tune.request import Request
+from tune.search import build_parser, main
+
+
+@pytest.fixture
+def no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.delenv("PIPELINE_DATA", raising=False)
+
+
+def plan_text(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main([*arguments, "--dry-run"])
+    return capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_a_dry_run_explains_every_choice_and_touches_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    text = plan_text(
+        capsys, "--model", "resnet50", "--runs", str(runs), "--profile", "smoke", "--trials", "5"
+    )
+    labels = [line.split()[0] for line in text.splitlines() if line[2] != " "]
+    assert labels == [
+        *("study", "model", "profile", "executor", "workers", "device", "data"),
+        *("trials", "rungs", "space", "results", "stop", "follow"),
+    ]
+    assert "local (no sbatch on PATH)" in text
+    assert "rendered first; no --data" in " ".join(text.split())
+    assert "trials     5 of up to" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if str(runs) not in line)
+    assert not runs.exists()
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_all_plans_a_study_for_every_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = plan_text(capsys, "--model", "all", "--runs", str(tmp_path), "--profile", "smoke")
+    studies = [line.split()[1] for line in text.splitlines() if line.startswith("  study")]
+    assert sorted(studies) == ["convnext", "hrnet", "poseresnet152", "resnest269", "resnet152", "resnet50"]
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_flags_reach_the_configuration(tmp_path: Path) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke", "--trials", "3"]
+    command += [
+        "--epochs",
+        "7",
+        "--seed",
+        "9",
+        "--study",
+        "mine",
+        "--workers",
+        "3",
+        "--set",
+        "search.grace=2",
+    ]
+    command += ["--set", "search.space={train.lr: {log_uniform: [0.001, 0.002]}}"]
+    (plan,) = make_plans(build_parser().parse_args(command))
+    search = plan.experiment.search
+    assert (search.trials, search.epochs, search.grace) == (3, 7, 2)
+    assert search.space["train.lr"] == LogUniform(log_uniform=(1e-3, 2e-3))
+    assert (plan.experiment.seed, plan.study, plan.workers.count) == (9, "mine", 3)
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_fresh_takes_the_next_number_and_says_how_to_resume(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke"]
+    (plan,) = make_plans(build_parser().parse_args(command))
+    Request("resnet50", "smoke", "d", None, plan.experiment).write(Workspace(tmp_path).study("resnet50"))
+    assert "resnet50 (goes on where it was)" in plan_text(capsys, *command)
+    text = plan_text(capsys, *command, "--fresh")
+    assert "resnet50-2 (new)" in text
+    assert "resumes with --study resnet50-2" in text
+
+
+def test_a_cluster_is_refused_when_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        StudyError, match=r"--executor slurm, but .* not in this version.*--executor local in it"
+    ):
+        main(["--model", "resnet50", "--runs", str(tmp_path), "--executor", "slurm", "--dry-run"])
+
+
+def test_a_cluster_is_refused_when_found_but_not_inside_an_allocation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\n")
+    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        StudyError, match="sbatch is on PATH, but running on a cluster is not in this version"
+    ):
+        main(["--model", "resnet50", "--dry-run"])
+    assert "local (--executor)" in plan_text(capsys, "--model", "resnet50", "--executor", "local")
+
+
+@pytest.mark.usefixtures("no_slurm")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "resnet5"], "unknown model 'resnet5'; known: convnext, "),
+        (["--model", "all", "--study", "x"], "--study names one study"),
+        (["--model", "resnet50", "--set", "search.spaces=1"], "unknown key 'spaces'; known here: trials"),
+        (["--model", "resnet50", "--set", "search.space.train.lr=1"], "search.space"),
+        (["--model", "resnet50", "--epochs", "0"], "search.epochs"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=message):
+        main([*arguments, "--runs", str(tmp_path), "--profile", "smoke", "--dry-run"])
+
+
+@pytest.mark.usefixtures("no_slurm")
+@pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="a machine without a GPU is meant")
+def test_a_gpu_that_is_asked_for_and_absent_is_an_error(tmp_path: Path) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke", "--set", "device=cuda"]
+    with pytest.raises(ConfigError, match="no GPU; set device=auto or device=cpu"):
+        main([*command, "--dry-run"])
+
+
+def test_one_worker_a_gpu_or_a_core() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert choose_workers(None, gpus=0)[0].count == min(cores, 8)
+    assert choose_workers(None, gpus=4)[0].gpus == 1
+    assert choose_workers(None, gpus=4)[0].count == 4
+    assert choose_workers(3, gpus=0)[0].threads == max(1, cores // 3)
+    with pytest.raises(StudyError, match="--workers 5, but there are 4 GPUs"):
+        choose_workers(5, gpus=4)
+
+
+def test_options_that_do_not_exist_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--model", "resnet50", "--follow"])
+    assert "unrecognized arguments: --follow" in capsys.readouterr().err

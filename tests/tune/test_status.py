@@ -1,0 +1,106 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.paths import StudyPaths
+from tune.journal import Journal
+from tune.request import Request
+from tune.status import main
+from tune.study import Study
+
+OpenStudy = Callable[..., tuple[Study, Journal]]
+
+
+@pytest.fixture
+def runs(open_study: OpenStudy, paths: StudyPaths) -> Path:
+    """A study that was interrupted: one trial stopped, one failed, one under way."""
+    study, journal = open_study()
+    Request("s", "smoke", "d", None, study.experiment).write(paths)
+    for number in range(3):
+        assert study.next_trial() is not None
+        study.started(number, 1, "gr1", "17", 42)
+    study.epoch(2, 1, 1, 0.003, 60.0)
+    study.epoch(0, 1, 1, 0.004, 60.0)
+    study.ended(1, 1, "failed", "DIVERGED", "Traceback (most recent call last)\nthe loss is nan")
+    journal.close()
+    return paths.root.parents[1]
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    main(list(arguments))
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_all_studies_at_a_glance(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    heading, row = shown(capsys, "--runs", str(runs))
+    assert heading.split() == ["study", "driver", "trials", "now", "best", "trial"]
+    assert " ".join(row.split()) == "s not running 2/6 1 failed, 1 running, 1 stopped 3.000 mm 2"
+
+
+def test_a_studys_trials_best_first_within_eighty_columns(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(capsys, "--runs", str(runs), "--study", "s")
+    assert lines[0] == "study s, not running, profile smoke"
+    assert [line.split()[:2] for line in lines[2:]] == [
+        ["2", "interrupted"],
+        ["0", "stopped"],
+        ["1", "failed"],
+    ]
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_running_study_names_its_driver(
+    runs: Path, open_study: OpenStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, journal = open_study()
+    lines = shown(capsys, "--runs", str(runs), "--study", "s")
+    journal.close()
+    assert ", running on " in lines[0]
+    assert lines[2].split()[:2] == ["2", "running"]
+
+
+def test_a_trial_with_everything_that_is_known(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join(shown(capsys, "--runs", str(runs), "--study", "s", "--trial", "0"))
+    assert "trial 0 of study s: stopped" in text
+    assert "train.lr = 0.001" in text
+    assert "gr1, process 42, Slurm job 17" in text
+    assert "epoch    1  4.000 mm" in text
+    failed = "\n".join(shown(capsys, "--runs", str(runs), "--study", "s", "--trial", "1"))
+    assert "failed DIVERGED" in failed
+    assert failed.endswith("the loss is nan")
+
+
+def test_json_says_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--runs", str(runs), "--json"])
+    study = json.loads(capsys.readouterr().out)["s"]
+    assert study["driven"] is False
+    assert [trial["status"] for trial in study["trials"]] == ["stopped", "failed", "running"]
+    assert study["trials"][2]["epochs"] == {"1": 0.003}
+
+
+def test_watching_a_study_that_nobody_runs_shows_it_once(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "not running" in "\n".join(shown(capsys, "--runs", str(runs), "--study", "s", "--watch"))
+
+
+def test_an_empty_workspace_says_how_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "python -m tune.search --model NAME" in " ".join(shown(capsys, "--runs", str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--study", "x"], "no study 'x' in .*; known: s"),
+        (["--study", "s", "--trial", "9"], "study s has no trial 9; it has 0 to 2"),
+        (["--trial", "1"], "--trial needs --study"),
+        (["--watch", "--json"], "--watch is for people"),
+    ],
+)
+def test_what_does_not_exist_is_refused(runs: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        main(["--runs", str(runs), *arguments])

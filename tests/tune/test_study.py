@@ -1,0 +1,234 @@
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Experiment
+from pipeline.paths import StudyPaths
+from pipeline.records import Epoch, Record, fold, read_journal
+from tune.asha import Rungs
+from tune.journal import Journal
+from tune.study import MAX_LOSSES, Assignment, Study
+
+OpenStudy = Callable[..., tuple[Study, Journal]]
+
+
+def curve(assignment: Assignment, epoch: int) -> float:
+    """A made-up validation RMSE in metres that depends on the configuration only."""
+    return random.Random(assignment.config.hash()).uniform(2e-3, 8e-3) * (1 + 1 / epoch)
+
+
+def run(study: Study, workers: int = 2) -> None:
+    """Trains every trial of a study with made-up curves, `workers` at a time, in turn."""
+    at_work: list[tuple[Assignment, int]] = []
+    while not study.complete:
+        while len(at_work) < workers and (assignment := study.next_trial()) is not None:
+            study.started(assignment.trial, assignment.attempt, "here", None, 1)
+            at_work.append((assignment, 1))
+        assignment, epoch = at_work.pop(0)
+        trial, attempt = assignment.trial, assignment.attempt
+        if epoch > assignment.config.train.epochs:
+            study.ended(trial, attempt, "completed")
+        elif study.epoch(trial, attempt, epoch, curve(assignment, epoch), 1.0) == "continue":
+            at_work.append((assignment, epoch + 1))
+
+
+def assert_sound(paths: StudyPaths, experiment: Experiment) -> None:
+    """Every trial accounted for, no epoch twice, every decision as a replay of the journal makes it."""
+    records = read_journal(paths.journal)
+    trials = fold(records)
+    assert sorted(trials) == list(range(experiment.search.trials))
+    assert {trial.status for trial in trials.values()} <= {"completed", "stopped"}
+    epochs = [record for record in records if isinstance(record, Epoch)]
+    assert len({(record.trial, record.epoch) for record in epochs}) == len(epochs)
+    rungs = Rungs.of(experiment.search)
+    for record in epochs:
+        verdict = rungs.decide(record.trial, record.epoch, record.rmse)
+        assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+    for trial in trials.values():
+        assert sorted(trial.epochs) == list(range(1, len(trial.epochs) + 1))
+        assert trial.status == "stopped" or len(trial.epochs) == experiment.search.epochs
+
+
+def test_a_study_runs_to_its_end(open_study: OpenStudy, paths: StudyPaths) -> None:
+    study, journal = open_study()
+    run(study)
+    journal.close()
+    assert_sound(paths, study.experiment)
+    assert study.trials[0].source == "report"
+    assert {"completed", "stopped"} == {trial.status for trial in study.trials.values()}
+
+
+def test_a_trial_is_trained_for_the_studys_epochs_with_its_own_seed(open_study: OpenStudy) -> None:
+    study, journal = open_study()
+    first, second = study.next_trial(), study.next_trial()
+    journal.close()
+    assert first is not None
+    assert second is not None
+    assert first.config.train.epochs == second.config.train.epochs == 9
+    assert (first.config.seed, second.config.seed) == (study.trials[0].seed, study.trials[1].seed)
+    assert first.config.seed != second.config.seed
+
+
+def test_a_journal_cut_anywhere_is_finished_by_the_next_driver(
+    open_study: OpenStudy, paths: StudyPaths
+) -> None:
+    study, journal = open_study(trials=4)
+    run(study)
+    journal.close()
+    lines = paths.journal.read_bytes().splitlines(keepends=True)
+    for whole in range(len(lines)):
+        torn = lines[whole][: len(lines[whole]) // 2] if whole % 2 else b""
+        paths.journal.write_bytes(b"".join(lines[:whole]) + torn)
+        study, journal = open_study(trials=4)
+        run(study)
+        journal.close()
+        assert_sound(paths, study.experiment)
+
+
+def test_killed_again_and_again_it_still_ends_with_every_trial(
+    open_study: OpenStudy, paths: StudyPaths
+) -> None:
+    draw = random.Random(0)
+    for _ in range(60):
+        study, journal = open_study(trials=8, listen=killer(draw.randrange(1, 12)))
+        try:
+            run(study, workers=3)
+            break
+        except KilledError:
+            continue
+        finally:
+            journal.close()
+    assert study.complete
+    assert_sound(paths, study.experiment)
+
+
+class KilledError(Exception):
+    """The driver dies right after a record reached the disk."""
+
+
+def killer(records: int) -> Callable[[Study, Record], None]:
+    left = [records]
+
+    def count(study: Study, record: Record) -> None:
+        left[0] -= 1
+        if not left[0] and not study.complete:
+            raise KilledError
+
+    return count
+
+
+def test_unfinished_trials_come_first_with_their_own_values(open_study: OpenStudy) -> None:
+    study, journal = open_study()
+    before = [study.next_trial(), study.next_trial()]
+    assert before[0] is not None
+    study.started(before[0].trial, before[0].attempt, "here", None, 1)
+    journal.close()
+    study, journal = open_study()
+    again = [study.next_trial(), study.next_trial()]
+    journal.close()
+    assert [a.config for a in again if a] == [b.config for b in before if b]
+    assert [a.attempt for a in again if a] == [2, 1]
+
+
+def test_epochs_that_are_known_are_not_recorded_again(open_study: OpenStudy, paths: StudyPaths) -> None:
+    study, journal = open_study()
+    assignment = study.next_trial()
+    assert assignment is not None
+    study.started(0, 1, "here", None, 1)
+    assert study.epoch(0, 1, 1, 0.004, 1.0) == "continue"
+    size = paths.journal.stat().st_size
+    assert study.epoch(0, 1, 1, 0.009, 1.0) == "continue"
+    assert paths.journal.stat().st_size == size
+    journal.close()
+
+
+def test_an_attempt_that_was_thought_dead_is_told_to_stop(open_study: OpenStudy) -> None:
+    study, journal = open_study()
+    study.next_trial()
+    study.started(0, 1, "here", None, 1)
+    study.lost(0, 1, "silent")
+    study.next_trial()
+    study.started(0, 2, "there", None, 2)
+    assert study.epoch(0, 1, 1, 0.004, 1.0) == "stop"
+    study.ended(0, 1, "failed", "USER_ERROR", "another attempt owns the folder")
+    assert study.trials[0].status == "running"
+    assert study.epoch(0, 2, 1, 0.004, 1.0) == "continue"
+    journal.close()
+
+
+def test_a_trial_whose_workers_keep_dying_fails_in_the_end(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    for attempt in range(1, MAX_LOSSES + 2):
+        assert study.next_trial() is not None
+        study.started(0, attempt, "here", None, 1)
+        study.lost(0, attempt, "killed")
+    journal.close()
+    assert study.complete
+    trial = study.trials[0]
+    assert (trial.status, trial.reason) == ("failed", "NODE_FAIL")
+    assert "died 4 times; the last time: killed" in trial.message
+
+
+def test_losses_are_counted_across_drivers(open_study: OpenStudy) -> None:
+    for attempt in range(1, MAX_LOSSES + 2):
+        study, journal = open_study(trials=1)
+        assert study.next_trial() is not None
+        study.started(0, attempt, "here", None, 1)
+        study.lost(0, attempt, "killed")
+        journal.close()
+    assert study.trials[0].status == "failed"
+
+
+def test_a_failed_trial_does_not_hold_the_study_up(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=2)
+    study.next_trial()
+    study.started(0, 1, "here", None, 1)
+    study.ended(0, 1, "failed", "DIVERGED", "loss is nan")
+    run(study)
+    journal.close()
+    assert [trial.status for trial in study.trials.values()] == ["failed", "completed"]
+
+
+def test_a_finite_space_ends_the_study_early_and_a_restart_knows_it(open_study: OpenStudy) -> None:
+    space = {"train.batch_size": {"choice": (8, 16)}}
+    study, journal = open_study(trials=50, space=space)
+    run(study)
+    journal.close()
+    assert (study.exhausted, len(study.trials)) == (True, 3)
+    study, journal = open_study(trials=50, space=space)
+    journal.close()
+    assert study.complete
+
+
+def test_more_trials_can_be_asked_for_later(open_study: OpenStudy, paths: StudyPaths) -> None:
+    for trials in (3, 5):
+        study, journal = open_study(trials=trials)
+        run(study)
+        journal.close()
+    assert_sound(paths, study.experiment)
+
+
+def test_a_record_is_on_disk_when_the_listener_hears_of_it(paths: StudyPaths, open_study: OpenStudy) -> None:
+    def check(study: Study, record: Record) -> None:
+        assert read_journal(paths.journal)[-1] == record
+
+    study, journal = open_study(listen=check, trials=2)
+    run(study)
+    journal.close()
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+def test_the_number_of_workers_changes_nothing_about_what_is_drawn(
+    open_study: OpenStudy, paths: StudyPaths, workers: int, tmp_path: Path
+) -> None:
+    study, journal = open_study()
+    run(study, workers)
+    journal.close()
+    reference = Study(
+        "s", study.experiment, Journal(StudyPaths(tmp_path / "other")), lambda _study, _record: None
+    )
+    run(reference)
+    assert [t.values for t in study.trials.values()] == [t.values for t in reference.trials.values()]
+    assert [t.seed for t in study.trials.values()] == [t.seed for t in reference.trials.values()]
