@@ -44,8 +44,10 @@ def set_output_mean(model: nn.Module, mean_mm_12: Sequence[float]) -> None:
     """Makes a fresh network of `build` start from the mean of the training labels, in millimetres.
 
     The labels lie around 50 mm with a spread of about 20; Adam moves a bias by about the learning rate a
-    step, so without this the first epochs go into finding the mean. Only the bias is set: the fresh output
-    weights contribute a few millimetres at most. Raises ConfigError if the count differs from the outputs.
+    step, so without this the first epochs go into finding the mean: the small ResNet-50 was at 1.03 times the
+    error of predicting the mean after four epochs, and with it at 0.66. Only the bias is set: the fresh
+    output weights contribute a few millimetres at most, and scaling them down gained nothing.
+    Raises ConfigError if the count differs from the outputs.
     """
     import torch
 
