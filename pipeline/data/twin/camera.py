@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.twin.mjcf import Vector
+from pipeline.data.twin.mjcf import Group, Vector
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
@@ -26,7 +26,7 @@ class Placement:
     roll: float
     focal: float
     gain_rgb: Vector  # the camera's own exposure and white balance
-    scenery: int  # MuJoCo geom group of the static things that only this camera shows
+    scenery: Group  # the static things that only this camera shows
 
 
 class Camera:
@@ -34,6 +34,7 @@ class Camera:
 
     rotation_33 holds the image's right, up and forward axes as rows. Ray directions have a forward part of
     1, so that a ray's parameter is the depth along the optical axis, as a depth camera reports it.
+    backward_P3 are the unit vectors back to the camera.
     """
 
     def __init__(self, placement: Placement, size: int):
@@ -43,17 +44,21 @@ class Camera:
         self.focal = placement.focal * size / FOCAL_BASE
         self.rotation_33 = _look_at(placement)
         self.directions_P3 = self.directions(0.0, 0.0)
+        length = np.linalg.norm(self.directions_P3, axis=1, keepdims=True)
+        self.backward_P3 = (-self.directions_P3 / length).astype(np.float32)
 
     def directions(self, dx: float, dy: float) -> FloatArray:
         """Ray directions [size * size, 3] through the pixel centres moved by (dx, dy) pixels."""
         line = np.arange(self.size) + 0.5 - self.size / 2
         right, down = np.meshgrid((line + dx) / self.focal, (line + dy) / self.focal)
-        image = np.stack([right, -down, np.ones_like(right)], axis=-1).reshape(-1, 3)
-        return np.ascontiguousarray(image @ self.rotation_33)
+        to_right, to_up, forward = self.rotation_33
+        rays = right[..., None] * to_right - down[..., None] * to_up + forward
+        return np.ascontiguousarray(rays.reshape(-1, 3))
 
     def project(self, points_N3: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Pixel coordinates right and down (0 = the first pixel's outer edge) and depths, each [N]."""
-        right, up, depth = self.rotation_33 @ (points_N3 - self.position_3).T
+        # Not a matrix product: with several threads, BLAS may round differently from one run to the next.
+        right, up, depth = np.einsum("ij,nj->in", self.rotation_33, points_N3 - self.position_3)
         near = np.maximum(depth, NEAREST_DEPTH)
         return self.focal * right / near + self.size / 2, self.size / 2 - self.focal * up / near, depth
 
@@ -62,12 +67,10 @@ class Camera:
         across, down, _ = self.project(corners_G83.reshape(-1, 3))
         left, right = self._span(across)
         top, bottom = self._span(down)
-        steps = np.zeros((self.size + 1, self.size + 1), np.int32)
-        np.add.at(steps, (top, left), 1)
-        np.add.at(steps, (bottom, right), 1)
-        np.add.at(steps, (top, right), -1)
-        np.add.at(steps, (bottom, left), -1)
-        return np.flatnonzero(steps.cumsum(0).cumsum(1)[:-1, :-1] > 0)
+        covered = np.zeros((self.size, self.size), bool)
+        for first, last, start, end in zip(top, bottom, left, right, strict=True):
+            covered[first:last, start:end] = True
+        return np.flatnonzero(covered)
 
     def _span(self, pixels: FloatArray) -> tuple[IndexArray, IndexArray]:
         """First and one-past-last pixel of each box along one image axis, one pixel generous."""

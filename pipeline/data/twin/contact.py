@@ -11,7 +11,7 @@ from pipeline.data.twin.motion import HABITS
 THUMB = len(CHAINS) - 1
 HAND_TOLERANCE, CUBE_TOLERANCE = 0.002, 0.002  # metres of overlap that are left as they are
 HAND_STEPS, OPENING = 12, 0.12  # corrections at most; the part of the way to the open pose that each goes
-CUBE_STEPS = 10  # pushes at most from each start
+CUBE_STEPS = 6  # pushes at most from each start
 # Where the cube is pushed from in turn, metres from the wanted place: there, above, toward the index side.
 CUBE_STARTS = ((0, 0, 0), (0.02, 0, 0), (0, 0.03, 0), (0.05, 0, 0), (0.03, 0.04, -0.02), (0.08, 0.01, 0))
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.data.twin.mjcf import Vector, geom, numbers
+from pipeline.data.twin.mjcf import Group, Vector, geom, numbers
 
-HAND_GROUP = 1  # MuJoCo geom group of the moving links
 JOINTS_PER_CHAIN = 4
 
 
@@ -112,8 +111,8 @@ def _tip_geoms(length: float) -> str:
     return (
         _axle(0.0115)
         + _box("black", (HALF_X, HALF_Y - 0.001, socket), (0, 0, start - socket))
-        + geom("rubber", "cylinder", (TIP_RADIUS,), HAND_GROUP, extra=ends)
-        + geom("rubber", "sphere", (TIP_RADIUS,), HAND_GROUP, (0, 0, length))
+        + geom("rubber", "cylinder", (TIP_RADIUS,), Group.MOVING, extra=ends)
+        + geom("rubber", "sphere", (TIP_RADIUS,), Group.MOVING, (0, 0, length))
     )
 
 
@@ -125,13 +124,13 @@ def _thumb_root_geoms() -> str:
 
 
 def _axle(half_length: float) -> str:
-    return geom("cover", "cylinder", (0.0095, half_length), HAND_GROUP, extra='zaxis="0 1 0"', solid=False)
+    return geom("cover", "cylinder", (0.0095, half_length), Group.DETAIL, extra='zaxis="0 1 0"', solid=False)
 
 
 def _box(material: str, half: Vector, at: Vector) -> str:
-    return geom(material, "box", half, HAND_GROUP, at)
+    return geom(material, "box", half, Group.MOVING, at)
 
 
 def _trim(material: str, half: Vector, at: Vector) -> str:
-    """A box that is seen but does not collide."""
-    return geom(material, "box", half, HAND_GROUP, at, solid=False)
+    """A box that does not collide and that small images leave out."""
+    return geom(material, "box", half, Group.DETAIL, at, solid=False)

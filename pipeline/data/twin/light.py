@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.twin.camera import Camera, Placement
-from pipeline.data.twin.model import MOVING_ONLY, HandModel
-from pipeline.data.twin.scene import ALIKE, MATERIALS, STATIC_GROUP
+from pipeline.data.twin.mjcf import Group
+from pipeline.data.twin.model import HandModel
+from pipeline.data.twin.scene import ALIKE, MATERIALS
 
 Array32 = NDArray[np.float32]
 
@@ -47,6 +48,18 @@ class Surface:
     view_N3: Array32
 
 
+def joined(first: Surface, second: Surface) -> Surface:
+    """The points of both, one after the other."""
+    pairs = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Surface(*(np.concatenate(pair) for pair in pairs))
+
+
+def dot(left_N3: Array32, right_N3: Array32) -> Array32:
+    """The scalar products [N] of two lists of vectors."""
+    products: Array32 = np.einsum("ij,ij->i", left_N3, right_N3)
+    return products
+
+
 def shade(surface: Surface) -> tuple[Array32, Array32]:
     """Linear light [N, 3] that each point sends to the camera: from around and from the key light.
 
@@ -54,10 +67,10 @@ def shade(surface: Surface) -> tuple[Array32, Array32]:
     """
     normal = surface.normal_N3
     ambient = AMBIENT_SIDE + AMBIENT_SLOPE * normal[:, 0]
-    facing = np.maximum(normal @ TO_LIGHT, 0)
+    facing = np.maximum(np.einsum("ij,j->i", normal, TO_LIGHT), 0)
     half = surface.view_N3 + TO_LIGHT
-    half /= np.sqrt(np.einsum("ij,ij->i", half, half))[:, None]
-    shine = np.maximum(np.einsum("ij,ij->i", normal, half), 0) ** SHARPNESS[surface.material_N]
+    half /= np.sqrt(dot(half, half))[:, None]
+    shine = np.maximum(dot(normal, half), 0) ** SHARPNESS[surface.material_N]
     shine *= HIGHLIGHT[surface.material_N] * (facing > 0)
     key = KEY * (facing[:, None] * surface.albedo_N3 + shine[:, None])
     return ambient[:, None] * surface.albedo_N3, key
@@ -80,7 +93,7 @@ class ShadowMap:
         self.size = SHADOW_TEXELS["fine" if image_size >= FINE_FROM else "coarse"]
         self.camera = Camera(
             Placement(
-                LIGHT_POSITION, (0.0, 0.0, 0.03), (0.0, 0.0, -1.0), 0.0, SHADOW_FOCAL, (1, 1, 1), STATIC_GROUP
+                LIGHT_POSITION, (0.0, 0.0, 0.03), (0.0, 0.0, -1.0), 0.0, SHADOW_FOCAL, (1, 1, 1), Group.STATIC
             ),
             self.size,
         )
@@ -89,7 +102,7 @@ class ShadowMap:
     def update(self, hand: HandModel, corners_G83: NDArray[np.float64]) -> None:
         """Casts the current pose."""
         pixels = self.camera.pixels_of(corners_G83)
-        hits = hand.cast(self.camera.position_3, self.camera.directions_P3[pixels], MOVING_ONLY, LIGHT_REACH)
+        hits = hand.cast(self.camera.position_3, self.camera.directions_P3[pixels], hand.moving, LIGHT_REACH)
         self.depth[:] = UNOCCLUDED
         self.depth[pixels] = np.where(hits.geom >= 0, hits.distance, UNOCCLUDED)
 

@@ -9,12 +9,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.twin.hand import CHAINS, HAND_GROUP, JOINTS_PER_CHAIN, TIP_SITES
-from pipeline.data.twin.scene import CUBE_FACES, CUBE_GROUP, MATERIALS, world_mjcf
+from pipeline.data.twin.hand import CHAINS, JOINTS_PER_CHAIN, TIP_SITES
+from pipeline.data.twin.mjcf import Group
+from pipeline.data.twin.scene import CUBE_BODY, CUBE_FACES, MATERIALS, world_mjcf
 
 FloatArray = NDArray[np.float64]
 JOINTS = JOINTS_PER_CHAIN * len(CHAINS)
-GEOM_GROUPS = 6  # MuJoCo's fixed number
 WORLD = -1  # owner of static geoms; chains are 0..3, the cube is CUBE
 CUBE = len(CHAINS)
 
@@ -40,25 +40,26 @@ class Contacts:
     normal_C3: FloatArray
 
 
-def group_mask(*groups: int) -> NDArray[np.uint8]:
+def group_mask(*groups: Group) -> NDArray[np.uint8]:
     """The geom groups that rays may meet, as MuJoCo wants them."""
-    mask = np.zeros(GEOM_GROUPS, np.uint8)
+    mask = np.zeros(len(Group), np.uint8)  # as many as MuJoCo has
     mask[list(groups)] = 1
     return mask
 
 
-MOVING_ONLY = group_mask(HAND_GROUP, CUBE_GROUP)
-
-
 class HandModel:
-    """Hand, cube and surroundings at one pose at a time. Not to be shared between threads."""
+    """Hand, cube and surroundings at one pose at a time. Not to be shared between threads.
 
-    def __init__(self) -> None:
+    `moving` is the mask of the geom groups that change with the pose; details count only if wanted.
+    """
+
+    def __init__(self, details: bool = True) -> None:
         self.model = mujoco.MjModel.from_xml_string(world_mjcf())
         self.data = mujoco.MjData(self.model)
         self.materials_G = self.model.geom_matid.copy()
-        self.moving_geoms = np.flatnonzero(MOVING_ONLY[self.model.geom_group])
-        self._cube_geom = int(np.flatnonzero(self.model.geom_group == CUBE_GROUP)[0])
+        self.moving = group_mask(Group.MOVING, *([Group.DETAIL] if details else []))
+        self.moving_geoms = np.flatnonzero(self.moving[self.model.geom_group])
+        self._cube_geom = int(self.model.body(CUBE_BODY).geomadr[0])
         self._tips = [self.model.site(name).id for name in TIP_SITES]
         self._corner_signs = np.array(list(product((-1, 1), repeat=3)))
         self._boxes = self.model.geom_aabb[self.moving_geoms]  # centre and half sizes in the geom's frame
@@ -106,7 +107,8 @@ class HandModel:
         """The material index of each hit; the cube's depends on the face, found from the normal."""
         material: NDArray[np.intp] = self.materials_G[geom_N].astype(np.intp)
         on_cube = np.flatnonzero(geom_N == self._cube_geom)
-        local = normal_N3[on_cube] @ self.data.geom_xmat[self._cube_geom].reshape(3, 3)
+        turn = self.data.geom_xmat[self._cube_geom].reshape(3, 3)
+        local = np.einsum("ni,ij->nj", normal_N3[on_cube], turn)
         axis = np.abs(local).argmax(1)
         negative = local[np.arange(len(local)), axis] < 0
         material[on_cube] = self._cube_material + 2 * axis + negative

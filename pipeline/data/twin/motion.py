@@ -49,7 +49,7 @@ class Pace:
     moving: tuple[float, float]
 
 
-HAND_PACE = Pace(every=(6.0, 10.0), moving=(1.5, 4.0))
+HAND_PACE = Pace(every=(6.5, 11.0), moving=(1.0, 3.0))
 CUBE_PACE = Pace(every=(8.0, 22.0), moving=(3.0, 6.0))
 
 

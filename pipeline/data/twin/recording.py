@@ -14,6 +14,7 @@ from pipeline.data.twin.render import Renderer
 from pipeline.data.twin.scene import PLACEMENTS
 from pipeline.data.twin.sensor import develop, measure_depth
 
+DETAILS_FROM = 112  # pixels of a view; below, seams and covers would be smaller than a pixel
 LIGHT_PACE = Pace(every=(60.0, 200.0), moving=(20.0, 60.0))  # frames; clouds and automatic exposure
 LIGHT_SPREAD = np.array([0.05, 0.20])  # standard deviation of the logarithms of ambient and key light
 
@@ -23,7 +24,7 @@ class Recording:
 
     def __init__(self, seed: int, frames: int, size: int):
         self.seed, self.size = seed, size
-        self.hand = HandModel()
+        self.hand = HandModel(details=size >= DETAILS_FROM)
         self.renderer = Renderer(self.hand, size)
         self._joints = hand_tracks(seed, frames)
         self._cube = cube_track(seed, frames)

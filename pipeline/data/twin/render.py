@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.twin.camera import Camera
-from pipeline.data.twin.light import ALBEDO, LOOK, Array32, ShadowMap, Surface, shade
-from pipeline.data.twin.model import MOVING_ONLY, HandModel
+from pipeline.data.twin.light import ALBEDO, LOOK, Array32, ShadowMap, Surface, dot, joined, shade
+from pipeline.data.twin.model import HandModel
 from pipeline.data.twin.scene import PLACEMENTS
 from pipeline.data.twin.static import StaticLayer, cast_static
 
 REACH = 1.5  # metres; the hand is nearer than this to every camera
-# Three more rays round an edge pixel's centre, in pixels: with the centre, one in each quarter of the pixel.
-EDGE_OFFSETS = ((0.30, 0.12), (-0.12, 0.30), (-0.30, -0.28))
+EDGE_OFFSETS = ((0.33, 0.17), (-0.33, -0.17))  # more rays through an edge pixel, in pixels from its centre
 HIT_TOLERANCE = 1e-3  # metres by which an extra ray may lie behind the static surface of the pixel's centre
 
 
@@ -34,11 +33,11 @@ class View:
 
 @dataclass(frozen=True)
 class Visible:
-    """Points of moving geoms that a camera sees: which rays met them, and what they look like."""
+    """Points of moving geoms that a camera sees: the rays that met them, distances, places, surfaces."""
 
-    rays: NDArray[np.intp]
-    distance: NDArray[np.float64]
-    points_N3: NDArray[np.float64]
+    rays_N: NDArray[np.intp]
+    distance_N: NDArray[np.float64]
+    point_N3: NDArray[np.float64]
     surface: Surface
 
 
@@ -64,43 +63,40 @@ class Renderer:
         self, camera: Camera, static: StaticLayer, corners: NDArray[np.float64], ambient: float, key: float
     ) -> View:
         pixels = camera.pixels_of(corners)
-        seen = self._cast(camera, camera.directions_P3[pixels], static.depth_P[pixels])
-        shown = pixels[seen.rays]
+        seen = self._cast(camera, static, camera.directions_P3[pixels], pixels)
+        shown = pixels[seen.rays_N]
         edges = edge_pixels(static.look_P, shown, LOOK[seen.surface.material_N])
-        extra = self._cast(
-            camera, _edge_rays(camera, edges), np.tile(static.depth_P[edges], len(EDGE_OFFSETS))
-        )
+        extra = self._cast(camera, static, _edge_rays(camera, edges), np.tile(edges, len(EDGE_OFFSETS)))
         light = static.lit(self.shadows, ambient, key)
-        behind = light[edges]
-        light[shown] = self._lit(seen, ambient, key)
-        around = np.tile(behind, (len(EDGE_OFFSETS), 1))
-        around[extra.rays] = self._lit(extra, ambient, key)
-        total = light[edges] + around.reshape(len(EDGE_OFFSETS), -1, 3).sum(0)
-        light[edges] = total / np.float32(1 + len(EDGE_OFFSETS))
+        around = np.tile(light[edges], (len(EDGE_OFFSETS), 1))
+        light[shown], around[extra.rays_N] = self._lit(seen, extra, ambient, key)
+        light[edges] += around.reshape(len(EDGE_OFFSETS), -1, 3).sum(0)
+        light[edges] /= np.float32(1 + len(EDGE_OFFSETS))
         depth, cosine = static.depth_P.copy(), static.cosine_P.copy()
-        depth[shown] = seen.distance
-        cosine[shown] = np.abs(np.einsum("ij,ij->i", seen.surface.normal_N3, seen.surface.view_N3))
+        depth[shown] = seen.distance_N
+        cosine[shown] = np.abs(dot(seen.surface.normal_N3, seen.surface.view_N3))
         return View(light, depth, cosine)
 
     def _cast(
-        self, camera: Camera, directions_N3: NDArray[np.float64], limit_N: NDArray[np.float64]
+        self, camera: Camera, static: StaticLayer, ray_N3: NDArray[np.float64], pixel_N: NDArray[np.intp]
     ) -> Visible:
-        """Casts rays at the moving geoms; what lies behind the static layer's depth is not visible."""
-        hits = self.hand.cast(camera.position_3, directions_N3, MOVING_ONLY, REACH)
-        rays = np.flatnonzero((hits.geom >= 0) & (hits.distance < limit_N + HIT_TOLERANCE))
+        """Casts rays through pixels at the moving geoms; what lies behind the static layer is not visible."""
+        hits = self.hand.cast(camera.position_3, ray_N3, self.hand.moving, REACH)
+        rays = np.flatnonzero((hits.geom >= 0) & (hits.distance < static.depth_P[pixel_N] + HIT_TOLERANCE))
         distance, normal = hits.distance[rays], hits.normal[rays]
-        directions = directions_N3[rays]
-        view = -directions / np.sqrt(np.einsum("ij,ij->i", directions, directions))[:, None]
         material = self.hand.materials(hits.geom[rays], normal)
-        surface = Surface(ALBEDO[material], material, normal.astype(np.float32), view.astype(np.float32))
-        return Visible(rays, distance, camera.position_3 + distance[:, None] * directions, surface)
+        surface = Surface(
+            ALBEDO[material], material, normal.astype(np.float32), camera.backward_P3[pixel_N[rays]]
+        )
+        return Visible(rays, distance, camera.position_3 + distance[:, None] * ray_N3[rays], surface)
 
-    def _lit(self, seen: Visible, ambient: float, key: float) -> Array32:
-        """Linear light [N, 3] of visible points, with shadows."""
-        from_around, from_key = shade(seen.surface)
-        reached = np.float32(key) * self.shadows.reached(self.shadows.texels(seen.points_N3))
-        lit: Array32 = np.float32(ambient) * from_around + reached[:, None] * from_key
-        return lit
+    def _lit(self, seen: Visible, extra: Visible, ambient: float, key: float) -> tuple[Array32, Array32]:
+        """Linear light [N, 3] of the points in both, with shadows."""
+        from_around, from_key = shade(joined(seen.surface, extra.surface))
+        points = np.concatenate([seen.point_N3, extra.point_N3])
+        reached = np.float32(key) * self.shadows.reached(self.shadows.texels(points))
+        light = np.float32(ambient) * from_around + reached[:, None] * from_key
+        return light[: len(seen.rays_N)], light[len(seen.rays_N) :]
 
 
 def edge_pixels(
@@ -125,7 +121,7 @@ def edge_pixels(
 
 
 def _edge_rays(camera: Camera, edges_E: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Directions [3 E, 3] of the extra rays, one offset after the other."""
+    """Directions of the extra rays, all edge pixels with the first offset, then with the next."""
     right, up, _ = camera.rotation_33
     centre = camera.directions_P3[edges_E]
     return np.concatenate([centre + (dx * right - dy * up) / camera.focal for dx, dy in EDGE_OFFSETS])

@@ -12,13 +12,12 @@ from itertools import pairwise
 
 from pipeline.data.twin.camera import Placement
 from pipeline.data.twin.hand import hand_mjcf
-from pipeline.data.twin.mjcf import Vector, geom, numbers
+from pipeline.data.twin.mjcf import Group, Vector, geom, numbers
 
-STATIC_GROUP, CUBE_GROUP = 0, 2  # MuJoCo geom groups; 1 is the hand's moving links
-VIEW_GROUPS = (3, 4, 5)  # static things that one view shows and whose true place is unknown, so no other does
-CUBE_SIDE = 0.049  # metres
+CUBE_BODY = "cube"
+CUBE_SIDE = 0.055  # metres
 TABLE_TOP = -0.105  # x of the table's surface
-FLOOR = -1.30
+FLOOR = -1.55
 WALL_Y, WALL_Z, WALL_SLOPE = -0.640, -0.08, 0.194  # the wall passes through (y, z); radians against z
 
 
@@ -32,17 +31,17 @@ class Material:
 
 
 MATERIALS = {
-    "black": Material((17, 24, 31), 0.05, 18.0),
-    "cover": Material((22, 29, 36), 0.07, 26.0),
-    "plate": Material((15, 21, 28), 0.04, 34.0),
-    "edge": Material((58, 64, 70), 0.20, 30.0),
+    "black": Material((18, 25, 32), 0.06, 6.0),
+    "cover": Material((26, 33, 40), 0.09, 9.0),
+    "plate": Material((16, 25, 33), 0.05, 4.0),
+    "edge": Material((44, 50, 56), 0.10, 20.0),
     "rubber": Material((214, 237, 248), 0.06, 12.0),
     "silver": Material((186, 192, 198), 0.40, 40.0),
-    "arm": Material((18, 26, 32), 0.14, 40.0),
+    "arm": Material((20, 28, 34), 0.30, 30.0),
     "table": Material((190, 172, 155), 0.02, 8.0),
-    "carpet": Material((120, 140, 150)),
+    "carpet": Material((108, 127, 137)),
     "wall": Material((170, 186, 206)),
-    "frame": Material((178, 192, 204), 0.10, 20.0),
+    "frame": Material((170, 184, 196), 0.10, 20.0),
     "glass": Material((176, 198, 204), 0.10, 30.0),
     "post": Material((34, 38, 40), 0.15, 20.0),
     "metal": Material((160, 190, 210), 0.20, 20.0),
@@ -66,8 +65,8 @@ PLACEMENTS = (
         (0, 0, -1),
         3.0,
         490,
-        (0.44, 0.58, 0.70),
-        VIEW_GROUPS[0],
+        (0.45, 0.57, 0.70),
+        Group.VIEW_0,
     ),
     Placement(
         (0.560, 0.400, 0.050),
@@ -76,7 +75,7 @@ PLACEMENTS = (
         4.5,
         490,
         (0.95, 0.98, 1.00),
-        VIEW_GROUPS[1],
+        Group.VIEW_1,
     ),
     Placement(
         (0.537, -0.359, 0.259),
@@ -85,7 +84,7 @@ PLACEMENTS = (
         17.0,
         490,
         (0.88, 0.98, 1.12),
-        VIEW_GROUPS[2],
+        Group.VIEW_2,
     ),
 )
 
@@ -102,7 +101,12 @@ def world_mjcf() -> str:
 
 
 def _box(
-    material: str, half: Vector, at: Vector, solid: bool = False, turn: float = 0.0, group: int = STATIC_GROUP
+    material: str,
+    half: Vector,
+    at: Vector,
+    solid: bool = False,
+    turn: float = 0.0,
+    group: Group = Group.STATIC,
 ) -> str:
     """A box turned by `turn` radians about the vertical."""
     return geom(material, "box", half, group, at, f'euler="{numbers((turn, 0, 0))}"', solid)
@@ -114,12 +118,12 @@ def _rod(
     start: Vector,
     end: Vector,
     shape: str = "capsule",
-    group: int = STATIC_GROUP,
+    group: Group = Group.STATIC,
 ) -> str:
     return geom(material, shape, (radius,), group, extra=f'fromto="{numbers((*start, *end))}"', solid=False)
 
 
-def _stand(radius: float, foot: float, yz: tuple[float, float], height: float, group: int) -> list[str]:
+def _stand(radius: float, foot: float, yz: tuple[float, float], height: float, group: Group) -> list[str]:
     """A round post on the table with a flat foot."""
     y, z = yz
     return [
@@ -128,7 +132,7 @@ def _stand(radius: float, foot: float, yz: tuple[float, float], height: float, g
     ]
 
 
-def _path(material: str, radius: float, points: list[Vector], group: int = STATIC_GROUP) -> list[str]:
+def _path(material: str, radius: float, points: list[Vector], group: Group = Group.STATIC) -> list[str]:
     """A cable through the points."""
     return [_rod(material, radius, start, end, group=group) for start, end in pairwise(points)]
 
@@ -136,12 +140,12 @@ def _path(material: str, radius: float, points: list[Vector], group: int = STATI
 def _room() -> list[str]:
     """The table, the floor, and the wall with its window."""
     return [
-        geom("carpet", "plane", (4, 4, 0.1), STATIC_GROUP, (FLOOR, 0, 0), 'zaxis="1 0 0"', solid=False),
+        geom("carpet", "plane", (4, 4, 0.1), Group.STATIC, (FLOOR, 0, 0), 'zaxis="1 0 0"', solid=False),
         _box("table", (0.012, 0.240, 0.60), (TABLE_TOP - 0.012, -0.045, 0.42)),
         _on_wall("wall", (1.5, 0.01, 3.0), -1.923, 0.0),
         _on_wall("glass", (1.0, 0.01, 3.0), 0.620, 0.0, -0.02),
-        _on_wall("frame", (0.005, 0.030, 3.0), -0.423, 0.0),
-        _on_wall("frame", (0.004, 0.016, 3.0), -0.397, 0.0),
+        _on_wall("frame", (0.006, 0.022, 3.0), -0.418, 0.0),
+        _on_wall("frame", (0.002, 0.010, 3.0), -0.392, 0.0),
         _on_wall("post", (0.20, 0.011, 0.001), -0.63, 0.055),
         _on_wall("frame", (0.024, 0.010, 0.013), -0.378, 0.060),
         _on_wall("frame", (0.024, 0.010, 0.013), -0.378, 0.150),
@@ -154,14 +158,14 @@ def _on_wall(material: str, half: Vector, x: float, z: float, forward: float = 0
 
 
 def _seen_by_view_0() -> list[str]:
-    group = VIEW_GROUPS[0]
+    group = Group.VIEW_0
     return _stand(0.020, 0.024, (-0.106, 0.182), TABLE_TOP + 0.02, group) + _stand(
         0.020, 0.024, (0.190, 0.202), TABLE_TOP + 0.02, group
     )
 
 
 def _seen_by_view_1() -> list[str]:
-    group = VIEW_GROUPS[1]
+    group = Group.VIEW_1
     return [
         *_stand(0.0065, 0.012, (-0.283, -0.007), 0.75, group),
         *_path("cable", 0.0025, [(0.1, -0.29, 0.0), (-0.02, -0.29, 0.006), (-0.08, -0.30, 0.002)], group),
@@ -175,16 +179,16 @@ def _seen_by_view_1() -> list[str]:
 
 
 def _seen_by_view_2() -> list[str]:
-    group = VIEW_GROUPS[2]
+    group = Group.VIEW_2
     return [
         *_stand(0.0075, 0.014, (0.157, -0.010), 0.60, group),
         *_path("cable", 0.003, [(0.10, 0.20, 0.020), (-0.06, 0.19, 0.028), (-0.16, 0.20, 0.032)], group),
         *_path("orange_cable", 0.003, [(-0.04, -0.066, -0.106), (-0.06, -0.10, -0.115)], group),
         *_path("cable", 0.003, [(-0.06, -0.10, -0.115), (-0.07, -0.12, -0.12)], group),
         *_path("orange_cable", 0.003, [(-0.07, -0.12, -0.12), (-0.09, -0.16, -0.13)], group),
-        _box("metal", (0.30, 0.16, 0.16), (FLOOR + 0.40, 1.62, -0.06), turn=0.25, group=group),
-        _box("frame", (0.025, 0.20, 0.035), (FLOOR + 0.05, 1.18, -0.08), turn=0.30, group=group),
-        _rod("post", 0.030, (FLOOR + 0.02, 0.99, -0.06), (FLOOR + 0.05, 0.99, -0.06), group=group),
+        _box("metal", (0.30, 0.16, 0.16), (FLOOR + 0.45, 1.85, -0.12), turn=0.25, group=group),
+        _box("frame", (0.025, 0.20, 0.035), (FLOOR + 0.05, 1.62, -0.14), turn=0.30, group=group),
+        _rod("post", 0.030, (FLOOR + 0.02, 1.42, -0.14), (FLOOR + 0.05, 1.42, -0.14), group=group),
     ]
 
 
@@ -193,9 +197,9 @@ def _arm() -> list[str]:
     x = -0.012
     return [
         _rod("arm", 0.030, (x, 0, -0.085), (x, 0, -0.150), "cylinder"),
-        _rod("arm", 0.035, (x, 0, -0.106), (x, 0, -0.170), "cylinder"),
-        _rod("silver", 0.0365, (x, 0, -0.1685), (x, 0, -0.1725), "cylinder"),
-        _rod("arm", 0.037, (x, 0, -0.1725), (x, 0, -0.42), "cylinder"),
+        _rod("arm", 0.035, (x, 0, -0.104), (x, 0, -0.148), "cylinder"),
+        _rod("silver", 0.0365, (x, 0, -0.1465), (x, 0, -0.1500), "cylinder"),
+        _rod("arm", 0.037, (x, 0, -0.1500), (x, 0, -0.42), "cylinder"),
     ]
 
 
@@ -204,11 +208,12 @@ def _palm() -> str:
     return (
         _box("black", (0.0160, 0.0565, 0.0290), (-0.0070, 0, -0.0300), solid=True)
         + _box("plate", (0.0020, 0.0545, 0.0270), (0.0100, 0, -0.0300))
-        + _box("black", (0.0150, 0.0340, 0.0220), (-0.0070, -0.006, -0.0760), solid=True)
-        + _box("plate", (0.0020, 0.0320, 0.0200), (0.0085, -0.006, -0.0750))
-        + _box("black", (0.0145, 0.0200, 0.0200), (-0.0070, -0.030, -0.0640), turn=-0.75)
+        + _box("black", (0.0160, 0.0300, 0.0240), (-0.0070, -0.005, -0.0780), solid=True)
+        + _box("plate", (0.0020, 0.0280, 0.0220), (0.0090, -0.005, -0.0760))
+        + _rod("black", 0.0270, (-0.023, -0.0295, -0.0590), (0.0095, -0.0295, -0.0590), "cylinder")
         + _box("cover", (0.0100, 0.0180, 0.0260), (-0.0240, 0.030, -0.0400))
         + _box("cover", (0.0080, 0.0420, 0.0150), (-0.0260, 0, -0.0180))
+        + _box("cover", (0.0060, 0.0100, 0.0300), (0.0060, 0.0100, -0.0700))
         + "".join(
             _rod("cover", 0.0100, (-0.012, y, -0.002), (0.004, y, -0.002)) for y in (0.0435, 0, -0.0435)
         )
@@ -217,6 +222,5 @@ def _palm() -> str:
 
 def _cube() -> str:
     half = CUBE_SIDE / 2
-    return (
-        f'<body name="cube"><freejoint/>{geom(CUBE_FACES[0], "box", (half, half, half), CUBE_GROUP)}</body>'
-    )
+    box = geom(CUBE_FACES[0], "box", (half, half, half), Group.MOVING)
+    return f'<body name="{CUBE_BODY}"><freejoint/>{box}</body>'

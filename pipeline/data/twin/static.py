@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.twin.camera import Camera
-from pipeline.data.twin.light import ALBEDO, LOOK, Array32, ShadowMap, Surface, Texels, shade
+from pipeline.data.twin.light import ALBEDO, LOOK, Array32, ShadowMap, Surface, Texels, dot, shade
+from pipeline.data.twin.mjcf import Group
 from pipeline.data.twin.model import HandModel, group_mask
-from pipeline.data.twin.scene import MATERIALS, STATIC_GROUP
+from pipeline.data.twin.scene import MATERIALS
 from pipeline.data.twin.texture import PATTERNS
 
 ROOM_REACH = 20.0  # metres
@@ -51,7 +52,7 @@ def cast_static(hand: HandModel, camera: Camera, shadows: ShadowMap) -> StaticLa
     ambient = np.mean([light[0] for light in lights], axis=0)
     key = np.mean([light[1] for light in lights], axis=0)
     centre = hand.cast(
-        camera.position_3, camera.directions_P3, group_mask(STATIC_GROUP, camera.scenery), ROOM_REACH
+        camera.position_3, camera.directions_P3, group_mask(Group.STATIC, camera.scenery), ROOM_REACH
     )
     texels = shadows.texels(camera.position_3 + centre.distance[:, None] * camera.directions_P3)
     covered = np.flatnonzero(texels.depth > 0)
@@ -59,27 +60,22 @@ def cast_static(hand: HandModel, camera: Camera, shadows: ShadowMap) -> StaticLa
         ambient,
         key,
         centre.distance,
-        np.abs(np.einsum("ij,ij->i", centre.normal, _to_camera(camera.directions_P3))).astype(np.float32),
+        np.abs(dot(centre.normal.astype(np.float32), camera.backward_P3)),
         LOOK[hand.materials_G[centre.geom]],
         covered,
         Texels(*(values[covered] for values in vars(texels).values())),
     )
 
 
-def _to_camera(directions_N3: NDArray[np.float64]) -> NDArray[np.float64]:
-    backward: NDArray[np.float64] = -directions_N3 / np.linalg.norm(directions_N3, axis=1, keepdims=True)
-    return backward
-
-
 def _colours(hand: HandModel, camera: Camera, directions_P3: NDArray[np.float64]) -> tuple[Array32, Array32]:
-    hits = hand.cast(camera.position_3, directions_P3, group_mask(STATIC_GROUP, camera.scenery), ROOM_REACH)
+    hits = hand.cast(camera.position_3, directions_P3, group_mask(Group.STATIC, camera.scenery), ROOM_REACH)
     material = hand.materials_G[hits.geom].astype(np.intp)
     points = camera.position_3 + hits.distance[:, None] * directions_P3
     surface = Surface(
         _patterned(material, points),
         material,
         hits.normal.astype(np.float32),
-        _to_camera(directions_P3).astype(np.float32),
+        camera.backward_P3,
     )
     return shade(surface)
 

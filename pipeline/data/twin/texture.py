@@ -35,19 +35,19 @@ def wood(points_N3: FloatArray) -> FloatArray:
     bend = 1.5 * value_noise(yz * 9, 1)
     fine = value_noise(yz * (22, 420) + bend[:, None] * (0, 4), 2)
     bands = value_noise(yz * (5, 60) + bend[:, None] * (0, 3), 3)
-    return (0.90 + 0.08 * fine + 0.12 * bands) * (1 + TABLE_SLOPE * points_N3[:, 1])
+    return (0.86 + 0.10 * fine + 0.18 * bands) * (1 + TABLE_SLOPE * points_N3[:, 1])
 
 
 def carpet(points_N3: FloatArray) -> FloatArray:
     """Office carpet: short streaks and grain, as a factor [N]."""
     yz = points_N3[:, 1:]
-    return 0.62 + 0.45 * value_noise(yz * (60, 240), 4) + 0.32 * value_noise(yz * (260, 110), 5)
+    return 0.66 + 0.44 * value_noise(yz * (160, 24), 4) + 0.30 * value_noise(yz * (300, 160), 5)
 
 
 def window(points_N3: FloatArray) -> FloatArray:
     """Blurred reflections in glass, as a factor [N]."""
     xz = points_N3[:, ::2]
-    return 0.60 + 0.60 * value_noise(xz * (9, 5), 6) + 0.10 * value_noise(xz * (25, 12), 7)
+    return 0.45 + 0.80 * value_noise(xz * (14, 5), 6) + 0.15 * value_noise(xz * (40, 12), 7)
 
 
 PATTERNS: dict[str, Callable[[FloatArray], FloatArray]] = {"table": wood, "carpet": carpet, "glass": window}

@@ -66,8 +66,8 @@ def test_hand_and_cube_rarely_overlap():
     for _, joints, place in settled(hand, 2, range(0, FRAMES, 20)):
         hand.pose(joints, contact.settle_cube(hand, joints, place))
         depths.append(hand.contacts().depth_C.max(initial=0))
-    assert np.percentile(depths, 95) < 0.004
-    assert np.max(depths) < 0.02
+    assert np.percentile(depths, 95) < 0.0025
+    assert np.max(depths) < 0.010
 
 
 def test_a_cube_pushed_into_the_palm_comes_out():

@@ -49,7 +49,7 @@ def test_colours_and_depths_are_near_the_recorded_ones(recording):
     recorded = [[0.396, 0.417, 0.435], [0.470, 0.488, 0.501], [0.441, 0.482, 0.519]]
     assert np.abs(rgb - recorded).max() < 0.06
     depth = np.mean([sample.depth_mm_3HW.mean((1, 2)) / 1000 for sample in samples], axis=0)
-    assert np.abs(depth - [0.656, 0.871, 1.211]).max() < 0.12
+    assert np.abs(depth - [0.656, 0.871, 1.211]).max() < 0.06
 
 
 def test_a_camera_projects_its_own_rays_back_to_their_pixels():
