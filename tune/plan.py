@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.config import Choice, Distribution, Experiment, LogUniform, TwinConfig
 from pipeline.configfile import load_experiment, shipped
+from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
 from tune.asha import milestones
@@ -154,7 +155,7 @@ def _usable(gpus: int, experiment: Experiment) -> int:
 def _data(asked: Path | None, workspace: Workspace, twin: TwinConfig) -> tuple[Path, TwinConfig | None, str]:
     if asked is not None:
         return asked.resolve(), None, f"{asked} (--data or PIPELINE_DATA)"
-    pack = workspace.data(f"twin-{twin.size}px-{twin.train}-{twin.test}-seed{twin.seed}")
+    pack = twin_paths(workspace, twin)
     what = f"the rendered stand-in, {twin.train} + {twin.test} samples of {twin.size} px"
     if pack.meta.exists():
         return pack.root, None, f"{pack.root} ({what}; no --data)"
@@ -192,7 +193,7 @@ def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
     return [
         ("trials", f"{search.trials} of up to {_plural(search.epochs, 'epoch')}, seed {experiment.seed}"),
         ("rungs", f"{judged}; the best 1/{search.reduction} go on" if rungs else judged),
-        ("space", f"{space or 'empty'}; the report's own setting comes first"),
+        ("space", f"{space or 'empty'}; the configured setting comes first"),
     ]
 
 

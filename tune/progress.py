@@ -15,17 +15,21 @@ from textwrap import fill
 from types import TracebackType
 from typing import Any, TextIO
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pipeline.config import Scheduler
 from pipeline.records import Ended, Epoch, Lost, Record, Started, TrialState
+from pipeline.schedule import label
 from pipeline.units import to_mm
 from tune.study import Study
 
 WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
 LIVE_EVERY_S = 0.5
+SCHEDULER: TypeAdapter[Scheduler] = TypeAdapter(Scheduler)
 INDENT = " " * len("trial 0000 ")
 
 
@@ -41,7 +45,7 @@ def short(values: Mapping[str, Any]) -> str:
 
 def _short_value(value: Any) -> str:
     if isinstance(value, Mapping):
-        return str(value.get("name", "{...}"))
+        return label(SCHEDULER.validate_python(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -75,7 +79,7 @@ def _trial_line(number: int, text: str) -> str:
 def _begins(trial: TrialState, record: Started) -> str:
     if record.attempt > 1:
         return f"goes on after epoch {max(trial.epochs, default=0)} (attempt {record.attempt})"
-    setting = "the report's setting: " if trial.source == "report" else ""
+    setting = "the configured setting: " if trial.source == "configured" else ""
     return f"starts with {setting}{short(trial.values) or 'nothing to vary'}"
 
 
@@ -104,12 +108,25 @@ def status_line(study: Study, workers: int) -> str:
 
 def seconds_left(study: Study, workers: int) -> float | None:
     """A guess: the trials to come take as long as those that ended; None before one has."""
-    ended = [trial.seconds for trial in study.trials.values() if not trial.unfinished and trial.epochs]
+    trials = study.trials.values()
+    ended = [trial.seconds for trial in trials if not trial.unfinished and trial.epochs]
     if not ended:
         return None
-    going = sum(trial.seconds for trial in study.trials.values() if trial.unfinished)
-    to_come = study.experiment.search.trials - len(ended)
-    return max(0.0, to_come * sum(ended) / len(ended) - going) / workers
+    mean = sum(ended) / len(ended)
+    going = [_seconds_left_of(study, trial, mean) for trial in trials if trial.status == "running"]
+    done = sum(not trial.unfinished for trial in trials)
+    to_come = study.experiment.search.trials - done - len(going)
+    return max([(sum(going) + to_come * mean) / workers, *going])
+
+
+def _seconds_left_of(study: Study, trial: TrialState, mean_s: float) -> float:
+    """Past the last rung a trial runs to its end; before it, it is taken for an average one."""
+    if not trial.epochs:
+        return mean_s
+    epoch_s = trial.seconds / len(trial.epochs)
+    if trial.rung == len(study.rung_epochs):
+        return (study.experiment.search.epochs - max(trial.epochs)) * epoch_s
+    return max(mean_s - trial.seconds, epoch_s)
 
 
 def width_of(stream: TextIO) -> int:

@@ -1,8 +1,8 @@
 """The next trial of a study, as a pure function of the study's seed and name, the trial's number and the
 configurations drawn before it.
 
-Trial 0 is the report's own setting; later ones are drawn at random from the space. No configuration is drawn
-twice.
+Trial 0 is the configured setting (the report's, unless a profile or the user changed it); later ones are
+drawn at random from the space. No configuration is drawn twice.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Draw:
 
 
 class Space:
-    """The distributions of a study's dotted keys around `base`, the report's setting.
+    """The distributions of a study's dotted keys around `base`, the configured setting.
 
     A key whose value in `base` is a whole number is drawn as a whole number. Raises ConfigError for a key
     that the configuration does not have, and for a bound or choice that it does not allow.
@@ -45,7 +45,7 @@ class Space:
     def __init__(self, distributions: Mapping[str, Distribution], base: RunConfig) -> None:
         self._distributions = dict(distributions)
         self._base = base
-        self._report = {key: _look_up(_plain(base), key) for key in distributions}
+        self._configured = {key: _look_up(_plain(base), key) for key in distributions}
         for key, distribution in distributions.items():
             for value in _extremes(distribution):
                 self._check(key, value)
@@ -64,7 +64,7 @@ class Space:
         rng = np.random.default_rng(_entropy(self._base.seed, study, number))
         seed = int(rng.integers(MAX_SEED))
         if number == 0:
-            return Draw(self._report, seed, "report")
+            return Draw(self._configured, seed, "configured")
         drawn = (self._sample(rng) for _ in range(MAX_REDRAWS))
         for values in itertools.chain(drawn, self._all()):
             if canonical(values) not in taken:
@@ -85,7 +85,7 @@ class Space:
 
     def _typed(self, key: str, value: Any) -> Any:
         """A drawn number as the kind of number that the configuration has there."""
-        present = self._report[key]
+        present = self._configured[key]
         whole = isinstance(present, int) and not isinstance(present, bool)
         return round(value) if whole and isinstance(value, float) else value
 

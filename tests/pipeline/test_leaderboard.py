@@ -83,7 +83,7 @@ def workspace(blobs, tmp_path_factory):
     epoch = {"epoch": 1, "seconds": 1.0, "attempt": 1}
     records = [
         Begun(study="hands"),
-        *(Drawn(trial=k, values={"train.lr": 0.001}, seed=5, source="report") for k in range(4)),
+        *(Drawn(trial=k, values={"train.lr": 0.001}, seed=5, source="configured") for k in range(4)),
         *(Started(trial=k, attempt=1, **started) for k in range(3)),
         Epoch(trial=0, rmse=trained.rmse, decision="continue", rung=1, **epoch),
         Ended(trial=0, status="completed"),

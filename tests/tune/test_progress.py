@@ -33,7 +33,7 @@ def told(open_study: OpenStudy) -> tuple[Study, list[str]]:
 
 def test_every_event_that_matters_has_a_line(open_study: OpenStudy) -> None:
     _, lines = told(open_study)
-    assert lines[0] == "trial 0    starts with the report's setting: lr 0.001, batch_size 32"
+    assert lines[0] == "trial 0    starts with the configured setting: lr 0.001, batch_size 32"
     assert lines[1].startswith("trial 1    starts with lr ")
     assert lines[3:] == [
         "trial 0    rung 1, epoch 1: 4.000 mm, goes on",
@@ -48,7 +48,7 @@ def test_every_event_that_matters_has_a_line(open_study: OpenStudy) -> None:
 def test_how_far_it_is_fits_in_a_line(open_study: OpenStudy) -> None:
     study, _ = told(open_study)
     line = status_line(study, workers=2)
-    assert line == "3/6 trials, 1 stopped, 1 failed, best 4.000 mm (trial 0), about 0:02:00 left"
+    assert line == "3/6 trials, 1 stopped, 1 failed, best 4.000 mm (trial 0), about 0:01:30 left"
 
 
 def test_lines_stay_within_eighty_columns_without_a_terminal() -> None:

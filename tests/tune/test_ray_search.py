@@ -96,7 +96,7 @@ def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) ->
     output = first.communicate()[0]
     assert first.returncode == 0, output
     assert_sound(paths, 8)
-    assert "starts with the report's setting: lr 0.001, batch_size 32" in output
+    assert "starts with the configured setting: lr 0.001, batch_size 32" in output
     assert "failed, DIVERGED: the loss is nan at step 5; lower train.lr" in output
     assert f"next         python -m pipeline.final --runs {tmp_path}" in output
     assert "ray" not in output.lower().replace("driver.log", "")

@@ -39,7 +39,7 @@ def test_a_stopped_training_function_may_clean_up_and_its_thread_ends() -> None:
     session.next_result()
     assert session.stop(timeout_s=5.0)
     assert events == ["flushed"]
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_one_that_hangs_is_noticed() -> None:

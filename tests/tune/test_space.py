@@ -36,7 +36,7 @@ def draws(of: Space, count: int, study: str = "s") -> list[dict[str, Any]]:
 def test_the_reports_setting_comes_first() -> None:
     draw = space(CONTINUOUS).draw("s", 0, set())
     assert draw is not None
-    assert draw.source == "report"
+    assert draw.source == "configured"
     assert draw.values == {"train.lr": 2e-3, "train.batch_size": 24, "train.momentum": 0.9}
 
 

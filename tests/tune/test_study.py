@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Experiment
+from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
 from pipeline.records import Epoch, Record, fold, read_journal
 from tune.asha import Rungs
@@ -56,7 +57,7 @@ def test_a_study_runs_to_its_end(open_study: OpenStudy, paths: StudyPaths) -> No
     run(study)
     journal.close()
     assert_sound(paths, study.experiment)
-    assert study.trials[0].source == "report"
+    assert study.trials[0].source == "configured"
     assert {"completed", "stopped"} == {trial.status for trial in study.trials.values()}
 
 
@@ -169,6 +170,17 @@ def test_a_trial_whose_workers_keep_dying_fails_in_the_end(open_study: OpenStudy
     trial = study.trials[0]
     assert (trial.status, trial.reason) == ("failed", "NODE_FAIL")
     assert "died 4 times; the last time: killed" in trial.message
+
+
+def test_workers_that_cannot_begin_end_the_search_but_cost_no_trial(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    with pytest.raises(
+        StudyError, match=r"6 workers in a row died .*: no module named x\. No trial was lost"
+    ):
+        while (assignment := study.next_trial()) is not None:
+            study.lost(assignment.trial, assignment.attempt, "no module named x")
+    journal.close()
+    assert (study.trials[0].status, study.trials[0].losses) == ("waiting", 0)
 
 
 def test_losses_are_counted_across_drivers(open_study: OpenStudy) -> None:

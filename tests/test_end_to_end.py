@@ -1,0 +1,184 @@
+"""The commands of the README in processes of their own, and what is left when one is killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pipeline.configfile import shipped
+from pipeline.data.pack import open_pack
+from pipeline.data.split import split_indices
+from pipeline.predict import rmse_m
+from pipeline.records import Epoch, fold, read_journal
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+
+QUICK_START_S = 300
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def run(*arguments):
+    process = start(*arguments)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def mean_predictor_rmse(data):
+    """What predicting the training mean gives on the validation rows, in metres."""
+    split = open_pack(data).split("train")
+    train, validation = split_indices("head:0.7", split.ids)
+    mean = split.labels[train].mean(axis=0)
+    return rmse_m(np.broadcast_to(mean, (len(validation), 12)), split.labels[validation])
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "twin"
+    run("pipeline.data.twin", "--out", root, "--train", 120, "--test", 16, "--size", 64)
+    return root
+
+
+@pytest.fixture(scope="module")
+def quick_start(tmp_path_factory):
+    """The README's first search, its output and its folder."""
+    runs = tmp_path_factory.mktemp("quick") / "runs"
+    begin = time.monotonic()
+    output = run("tune.search", "--model", "convnext", "--executor", "local", "--runs", runs)
+    return runs, output, time.monotonic() - begin
+
+
+def test_the_first_search_finds_something_in_time(quick_start):
+    runs, _, seconds = quick_start
+    board = pd.read_csv(runs / "leaderboard.csv")
+    best = yaml.safe_load((runs / "best.yaml").read_text())
+    assert len(board) >= 8
+    assert (board["status"] == "stopped").sum() >= 1
+    assert set(board["status"]) <= {"completed", "stopped"}
+    ratio = best["row"]["rmse"] / mean_predictor_rmse(best["data"])
+    print(f"{len(board)} trials in {seconds:.0f} s, best {ratio:.2f} of the mean predictor")
+    assert ratio <= 0.6
+    assert seconds < QUICK_START_S
+
+
+def test_the_same_search_again_does_nothing_twice(quick_start):
+    runs, _, first_seconds = quick_start
+    board, journal = (runs / "leaderboard.csv").read_bytes(), runs / "studies/convnext/journal.jsonl"
+    before, begin = journal.read_bytes(), time.monotonic()
+    run("tune.search", "--model", "convnext", "--executor", "local", "--runs", runs)
+    assert journal.read_bytes() == before
+    assert (runs / "leaderboard.csv").read_bytes() == board
+    assert time.monotonic() - begin < first_seconds / 5
+
+
+def test_the_final_run_leaves_a_submission(quick_start):
+    runs, _, _ = quick_start
+    output = run("pipeline.final", "--runs", runs)
+    assert "the row it came from: validation RMSE" in output
+    (path,) = runs.glob("final/*/submission.csv")
+    best = yaml.safe_load((runs / "best.yaml").read_text())
+    split = open_pack(best["data"]).split("test")
+    table = pd.read_csv(path)
+    assert table["ID"].tolist() == split.ids.tolist()
+    rmse = rmse_m(table.iloc[:, 1:].to_numpy(), split.labels)
+    print(f"test RMSE {1000 * rmse:.2f} mm, validation RMSE {1000 * best['row']['rmse']:.2f} mm")
+    assert rmse < 0.6 * mean_predictor_rmse(best["data"])
+
+
+@pytest.mark.parametrize("model", shipped("model"))
+def test_every_backbone_is_searched_in_the_smoke_profile(model, twin, tmp_path):
+    settings = ["--trials", 2, "--epochs", 2, "--set", "search.grace=1", "--profile", "smoke"]
+    run("tune.search", "--model", model, "--executor", "local", "--data", twin, "--runs", tmp_path, *settings)
+    board = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert board["arch"].unique().tolist() == [f"{model}-small"]
+    assert board["status"].isin(["completed", "stopped"]).all()
+    assert len(board) == 2
+
+
+def processes_of(folder):
+    """Command lines of living processes that mention the folder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as handle:
+                command = handle.read().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if str(folder) in command:
+            found.append(command)
+    return found
+
+
+def test_a_search_killed_at_random_moments_accounts_for_every_trial(twin, tmp_path):
+    settings = ["--trials", 6, "--epochs", 6, "--set", "search.grace=1", "--profile", "smoke"]
+    command = ["tune.search", "--model", "resnet50", "--executor", "local", "--data", twin]
+    moments, kills = random.Random(), 0
+    while True:
+        process = start(*command, "--runs", tmp_path, *settings)
+        try:
+            output, _ = process.communicate(timeout=moments.uniform(12, 40) if kills < 4 else None)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, output
+        break
+    print(f"killed {kills} times")
+    records = read_journal(tmp_path / "studies/resnet50/journal.jsonl")
+    trials = fold(records)
+    assert sorted(trials) == list(range(6))
+    assert all(trial.status in {"completed", "stopped"} for trial in trials.values())
+    epochs = [(record.trial, record.epoch) for record in records if isinstance(record, Epoch)]
+    assert len(epochs) == len(set(epochs)), "an epoch was counted twice"
+    for trial in trials.values():
+        assert sorted(trial.epochs) == list(range(1, max(trial.epochs) + 1)), "an epoch was skipped"
+    assert len(pd.read_csv(tmp_path / "leaderboard.csv")) == 6
+    assert processes_of(tmp_path) == []
+
+
+def test_a_run_killed_with_9_in_an_epoch_equals_the_uninterrupted_one(twin, tmp_path):
+    import torch
+
+    settings = ["--model", "resnet50", "--profile", "smoke", "--data", twin, "--runs", tmp_path]
+    settings += ["--set", "train.epochs=6", "--set", "checkpoint_every_s=0"]
+    run("pipeline.train", *settings, "--out", tmp_path / "whole")
+    cut, steps = tmp_path / "cut", set()
+    while not (cut / "outcome.json").exists():
+        process = start("pipeline.train", *settings, "--out", cut)
+        try:
+            output, _ = process.communicate(timeout=random.uniform(4, 9) if len(steps) < 4 else None)
+            assert process.returncode == 0, output
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            if (cut / "latest.pt").exists():
+                progress = torch.load(cut / "latest.pt", weights_only=True)["progress"]
+                steps.add((progress["epoch"], progress["step"]))
+    print(f"killed with these (epoch, step) on disk: {sorted(steps)}")
+    assert any(step > 0 for _, step in steps), "no kill fell inside an epoch"
+    one, other = (torch.load(path / "best.pt", weights_only=True) for path in (tmp_path / "whole", cut))
+    assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])
+    rmse = [
+        [json.loads(line)["rmse"] for line in (path / "epochs.jsonl").read_text().splitlines()]
+        for path in (tmp_path / "whole", cut)
+    ]
+    assert rmse[0] == rmse[1]
