@@ -33,11 +33,19 @@ class Upkeep:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._due = 0.0
+        self._behind = False
 
     def after(self, study: Study, record: Record) -> None:
         """Does what is due after a record that may change a rank."""
         judged = isinstance(record, Epoch) and record.rung is not None
-        if (judged or isinstance(record, Ended)) and time.monotonic() >= self._due:
+        if judged or isinstance(record, Ended):
+            self._behind = True
+            if time.monotonic() >= self._due:
+                self.run(study)
+
+    def catch_up(self, study: Study) -> None:
+        """Does what was put off, if anything was."""
+        if self._behind:
             self.run(study)
 
     def run(self, study: Study) -> None:
@@ -46,6 +54,7 @@ class Upkeep:
         prune(study.paths, study.trials.values(), study.experiment.search.keep)
         refresh(self._workspace)
         end = time.monotonic()
+        self._behind = False
         self._due = end + max(UPKEEP_EVERY_S, (end - start) / UPKEEP_SHARE)
 
 
@@ -69,7 +78,7 @@ def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
             try:
                 go_on(study, plan, fit, here, progress)
             except KeyboardInterrupt:
-                upkeep.run(study)
+                upkeep.catch_up(study)
                 progress.say(f"stopped; the same command resumes study {study.name} where it is now")
                 raise
             upkeep.run(study)

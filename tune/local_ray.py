@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tune.journal import SCRATCH_PREFIX, remove_scratch
+from tune.signals import interruptible
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
 MAX_SCRATCH_PARENT = 30  # characters: Ray adds some 70, and a socket's name has at most 107
@@ -47,13 +48,25 @@ class LocalRay:
         self._running = False
 
     def start(self) -> None:
-        """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once."""
+        """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once.
+
+        Raises KeyboardInterrupt, once it has started, for a signal that came meanwhile.
+        """
         if self._running:
             return
         os.environ.update(ENVIRONMENT)
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(self._token())
         os.environ["OMP_NUM_THREADS"] = str(self.workers.threads)  # torch's threads are the trial's CPUs
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.workers.count)
+        with interruptible() as interrupted:  # a Ray that is half started cannot be stopped cleanly
+            import ray  # noqa: F401  # takes seconds
+
+            if not interrupted():
+                self._init()
+        if interrupted():
+            raise KeyboardInterrupt
+
+    def _init(self) -> None:
         import ray
 
         self._running = True

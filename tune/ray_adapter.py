@@ -6,10 +6,9 @@ Study.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -20,10 +19,11 @@ from pipeline.errors import PipelineError
 from pipeline.records import Decision
 from tune.local_ray import LocalRay
 from tune.session import Task
+from tune.signals import interruptible
 from tune.study import Assignment, Study
 from tune.trainable import FitTrainable
 
-LOST_MESSAGE = "the worker process died; driver.log has what it said"
+MAX_LAST_WORDS = 300
 
 
 class InThisProcess:
@@ -85,7 +85,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker died: the study decides whether the trial goes on elsewhere."""
         with self._remembering_errors():
-            self._study.lost(trial.config["trial"], trial.config["attempt"], LOST_MESSAGE)
+            self._study.lost(trial.config["trial"], trial.config["attempt"], last_words(trial))
 
     @contextmanager
     def _remembering_errors(self) -> Iterator[None]:
@@ -152,20 +152,11 @@ def execute(study: Study, task: Task, here: LocalRay) -> None:
             raise
 
 
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yields a question: has SIGINT or SIGTERM come? A second one ends the process as usual."""
-    came: list[int] = []
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        signal.signal(number, previous[signal.Signals(number)])
-
-    for number in previous:
-        signal.signal(number, remember)
+def last_words(trial: Any) -> str:
+    """Ray's last line about why a trial's worker is gone."""
     try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        lines = Path(trial.error_file).read_text(encoding="utf-8").split("\n")
+    except (OSError, TypeError):
+        lines = []
+    told = [line.strip() for line in lines if line.strip()]
+    return told[-1][:MAX_LAST_WORDS] if told else "its process is gone"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import apply_values
+from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
     Begun,
@@ -31,6 +32,7 @@ from tune.journal import Journal
 from tune.space import Space, canonical
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
+MAX_FALSE_STARTS = 5
 
 Listener = Callable[["Study", Record], None]
 
@@ -63,6 +65,7 @@ class Study:
         self._space = Space(experiment.search.space, self._base)
         self._taken: set[str] = set()
         self._assigned: set[int] = set()
+        self._false_starts = 0
         records = journal.read()
         self._rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
@@ -118,6 +121,7 @@ class Study:
 
     def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> None:
         """A worker has begun an attempt."""
+        self._false_starts = 0
         self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
 
     def epoch(self, trial: int, attempt: int, epoch: int, rmse: float, seconds: float) -> Decision:
@@ -153,10 +157,17 @@ class Study:
         self._assigned.discard(trial)
 
     def lost(self, trial: int, attempt: int, message: str) -> None:
-        """The worker of a trial died: the trial goes on elsewhere, unless that has happened too often."""
+        """The worker of a trial died: the trial goes on elsewhere, unless that has happened too often.
+
+        Raises StudyError if workers keep dying before they begin.
+        """
         state = self.trials[trial]
         self._assigned.discard(trial)
         if not state.unfinished:
+            return
+        if attempt > len(state.attempts):
+            self._false_start(message)
+            self._waiting.append(trial)
             return
         self._write(Lost(trial=trial, attempt=attempt, message=message))
         if state.losses > MAX_LOSSES:
@@ -164,6 +175,16 @@ class Study:
             self._write(Ended(trial=trial, status="failed", reason="NODE_FAIL", message=why))
         else:
             self._waiting.append(trial)
+
+    def _false_start(self, message: str) -> None:
+        """A worker died before it could begin: no trial's fault, and if it goes on, everybody's problem."""
+        self._false_starts += 1
+        if self._false_starts > MAX_FALSE_STARTS:
+            raise StudyError(
+                f"{self._false_starts} workers in a row died before they could begin a trial; "
+                f"the last one: {message}. No trial was lost: mend that and give the same command again "
+                f"(all they said is in {self.paths.log})"
+            )
 
     def _write(self, record: Record) -> None:
         self._journal.append(record)
