@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
+from textwrap import fill
 
 from pipeline.config import TwinConfig
 from pipeline.data.pack import open_pack
@@ -16,7 +17,7 @@ from pipeline.records import Ended, Epoch, Record
 from tune.journal import Journal
 from tune.local_ray import LocalRay
 from tune.plan import Plan
-from tune.progress import Progress, best_of, mm, short
+from tune.progress import WIDTH, Progress, best_of, mm, short
 from tune.prune import prune
 from tune.quiet import chatter_to
 from tune.request import Request, read_request, refuse_other
@@ -135,10 +136,11 @@ def summary(study: Study, workspace: Workspace) -> str:
     if best is None:
         why = next((trial.message for trial in trials if trial.message), "no message")
         raise StudyError(f"study {study.name}: no trial had a result ({told}); the first message:\n{why}")
-    where = f"trial {best.number}, epoch {best.best_epoch}: {short(best.values)}"
+    values = fill(short(best.values), WIDTH, initial_indent="values       ", subsequent_indent=" " * 13)
     return (
         f"study {study.name}: {told}\n"
-        f"best         {mm(best.best_rmse)}, {where}\n"
+        f"best         {mm(best.best_rmse)}: trial {best.number}, epoch {best.best_epoch}\n"
+        f"{values}\n"
         f"checkpoint   {study.paths.trial(best.number).best}\n"
         f"leaderboard  {workspace.leaderboard}\n"
         f"winner       {workspace.best}\n"
