@@ -106,8 +106,8 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The first row of rank 1 with a checkpoint; None before there is one."""
-    usable = frame[(frame["rank"] == 1) & frame["checkpoint"].notna()]
+    """The best-ranked row whose checkpoint is on disk; None before there is one."""
+    usable = frame[frame["rank"].notna() & frame["checkpoint"].notna()]
     if usable.empty:
         return None
     row = usable.iloc[0]

@@ -11,10 +11,10 @@ from typing import Any
 from pipeline.config import RunConfig
 from pipeline.configfile import validated
 from pipeline.paths import RunPaths, StudyPaths, Workspace
+from pipeline.progress import EpochRecord, Progress
 from pipeline.records import TrialState, fold, read_journal
 from pipeline.runrecord import read_epochs, read_json, read_run
 from pipeline.schedule import label
-from pipeline.state import EpochRecord, Progress
 
 SECONDS_PER_HOUR = 3600.0
 SHORT_FINGERPRINT = 8

@@ -20,9 +20,9 @@ from pipeline.config import RunConfig
 from pipeline.data.pack import Pack
 from pipeline.errors import CheckpointError, SupersededError
 from pipeline.paths import RunPaths, write_text_atomically
+from pipeline.progress import EpochRecord
 from pipeline.provenance import Purpose, environment, now
 from pipeline.records import read_jsonl
-from pipeline.state import EpochRecord
 
 
 class RunRecord:

@@ -23,7 +23,7 @@ from pipeline.units import to_mm
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
     from pipeline.paths import RunPaths
-    from pipeline.state import Progress
+    from pipeline.progress import Progress
 
 TRAIN = Purpose()
 
@@ -69,8 +69,8 @@ def fit(
     """
     from pipeline.data.pack import open_pack
     from pipeline.device import choose_device, make_deterministic
+    from pipeline.progress import EpochRecord, Progress
     from pipeline.runrecord import RunRecord
-    from pipeline.state import EpochRecord, Progress
     from pipeline.trainer import Trainer
 
     def tell(epoch: EpochRecord) -> None:

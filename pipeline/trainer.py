@@ -25,9 +25,10 @@ from pipeline.losses import LOSSES
 from pipeline.metrics import SquaredError
 from pipeline.models import arch, build, set_output_mean
 from pipeline.optim import build_optimizer
+from pipeline.progress import EpochRecord, Progress
 from pipeline.runrecord import RunRecord
 from pipeline.schedule import lr_factor
-from pipeline.state import EpochRecord, Progress, TrainState
+from pipeline.state import TrainState
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
