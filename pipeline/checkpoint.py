@@ -39,13 +39,13 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> float:
     return time.monotonic() - start
 
 
-def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint, tensors on `device`; never runs code from the file.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors on the CPU; never runs code from the file.
 
     Raises CheckpointError if it is missing, damaged or of another format.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

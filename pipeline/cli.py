@@ -66,8 +66,13 @@ def run(main: Callable[[], None]) -> None:
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)
+    except BrokenPipeError:  # the reader (head, less) left; nothing more to say
+        sys.stderr.close()
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "check that the path is right, may be written and has room"
+        print(f"error: {where}{error.strerror or error}; {remedy}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # the reader (head, less) left; nothing more to say
-        sys.stderr.close()

@@ -35,18 +35,25 @@ class Strict(BaseModel):
         return values
 
 
+NUMBER = r"\d+(?:\.\d+)?"
+
+
 def fraction_of_run(value: Any) -> Any:
     """Turns "30 of 200" into 0.15 and "[30, 60] of 200" into [0.15, 0.3]; leaves numbers alone.
 
-    Raises ValueError for a base that is not positive.
+    Raises ValueError for anything else that has a base.
     """
     match = re.fullmatch(r"\s*(.+?)\s+of\s+(\d+)\s*", value) if isinstance(value, str) else None
     if match is None:
         return value
-    epochs, base = json.loads(match[1]), int(match[2])
-    if base <= 0:
-        raise ValueError(f"{value!r}: the base after 'of' must be a positive number of epochs")
-    return [epoch / base for epoch in epochs] if isinstance(epochs, list) else epochs / base
+    numbers, base = re.findall(NUMBER, match[1]), int(match[2])
+    is_list = match[1].startswith("[")
+    if base <= 0 or re.sub(NUMBER, "", match[1]).strip("[], ") or not (is_list or len(numbers) == 1):
+        raise ValueError(
+            f'{value!r}: expected epochs with a base, as in "30 of 200" or "[30, 60] of 200"'
+        )
+    fractions = [float(number) / base for number in numbers]
+    return fractions if is_list else fractions[0]
 
 
 Fraction = Annotated[float, BeforeValidator(fraction_of_run), Field(ge=0, le=1)]
@@ -125,6 +132,9 @@ class DataConfig(Strict):
     depth: Literal["clip", "report"] = "clip"
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainConfig(Strict):
     """How the weights are found."""
 
@@ -133,7 +143,7 @@ class TrainConfig(Strict):
     lr: float = Field(1e-3, gt=0)
     optimizer: OptimizerName = "adam"
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     scheduler: Scheduler = Constant()
     loss: LossName = "mse"
@@ -265,3 +275,8 @@ class Experiment(RunConfig):
     def run(self) -> RunConfig:
         """The part that one training run needs."""
         return RunConfig(**{key: getattr(self, key) for key in RunConfig.model_fields})
+
+    def trial(self, seed: int) -> RunConfig:
+        """The run of a search's trial, before its own values are laid over it."""
+        train = self.train.model_copy(update={"epochs": self.search.epochs})
+        return self.run().model_copy(update={"train": train, "seed": seed})

@@ -66,14 +66,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """`base` with `top` laid over it, section by section.
 
-    A mapping that carries a `name` (a scheduler) replaces the old one whole: its keys belong to that name.
+    A mapping with another `name` (a scheduler) replaces the old one whole: its keys belong to that name.
     """
     merged = dict(base)
     for key, value in top.items():
         old = merged.get(key)
-        mixes = isinstance(old, dict) and isinstance(value, dict) and "name" not in value
-        merged[key] = merge(old, value) if mixes and isinstance(old, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and not _renamed(old, value):
+            value = merge(old, value)
+        merged[key] = value
     return merged
+
+
+def _renamed(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    return "name" in new and new["name"] != old.get("name")
 
 
 def with_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,8 +106,10 @@ def _is_exponent(text: str) -> bool:
 
 
 def with_value(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """A copy of `tree` with the dotted `key` set."""
+    """A copy of `tree` with the dotted `key` set; below `space`, the rest is one key, such as train.lr."""
     head, _, rest = key.partition(".")
+    if head == "space":
+        return {**tree, head: {**tree.get(head, {}), rest: value}}
     if not rest:
         return {**tree, head: value}
     section = tree.get(head, {})

@@ -6,10 +6,17 @@ import os
 
 import torch
 
-from pipeline.config import RunConfig
+from pipeline.config import Precision, RunConfig
 from pipeline.errors import ConfigError
 
 BYTES_PER_GB = 1e9
+
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -25,7 +32,17 @@ def choose_device(config: RunConfig) -> torch.device:
     use_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     if config.train.precision == "fp16" and not use_gpu:
         raise ConfigError("train.precision: fp16 needs a GPU; on the CPU use fp32 or bf16")
+    if config.train.precision == "bf16" and use_gpu and not torch.cuda.is_bf16_supported(False):
+        raise ConfigError(
+            f"train.precision: {torch.cuda.get_device_name()} does not compute in bf16; use fp16 or fp32"
+        )
     return torch.device("cuda" if use_gpu else "cpu")
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a network computes in a run's precision; fp16 falls back to fp32 on the CPU."""
+    enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
+    return torch.autocast(device.type, DTYPES[precision] if enabled else None, enabled=enabled)
 
 
 def make_deterministic(config: RunConfig) -> None:
@@ -40,11 +57,17 @@ def peak_memory_gb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / BYTES_PER_GB if device.type == "cuda" else None
 
 
+def reset_peak_memory(device: torch.device) -> None:
+    """Forgets what earlier runs of this process took."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def gpu_utilisation(device: torch.device) -> float | None:
-    """The GPU's utilisation of the last sampling period, 0 to 1; None where it cannot be told."""
+    """The share of the last second or less in which the GPU computed; None where it cannot be told."""
     if device.type != "cuda":
         return None
     try:
         return torch.cuda.utilization(device) / 100
-    except (RuntimeError, ModuleNotFoundError):  # no NVML on this machine
+    except Exception:  # the driver's own errors: shared GPUs refuse the question; no reason to end a run
         return None

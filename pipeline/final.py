@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pipeline.paths import Workspace
 
 
+TEST = "test"
+
+
 @dataclass(frozen=True)
 class Winner:
     """What best.yaml says: the row, its data set and the configuration of the final run."""
@@ -35,15 +38,16 @@ def read_winner(workspace: Workspace, overrides: list[str]) -> Winner:
     """
     from pipeline.config import RunConfig
     from pipeline.configfile import read_yaml, validated, with_overrides, with_value
+    from pipeline.leaderboard_rows import Best
 
     if not workspace.best.exists():
         raise StudyError(
             f"{workspace.best}: not there yet; run a search first: python -m tune.search --model NAME"
         )
-    best = read_yaml(workspace.best)
-    tree = with_value(best["config"], "data.split", "full")
-    tree = with_value(tree, "train.epochs", best["final_epochs"])
-    return Winner(best["row"], Path(best["data"]), validated(RunConfig, with_overrides(tree, overrides)))
+    best = validated(Best, read_yaml(workspace.best))
+    tree = with_value(best.config.model_dump(mode="json"), "data.split", "full")
+    tree = with_value(tree, "train.epochs", best.final_epochs or best.config.train.epochs)
+    return Winner(best.row, Path(best.data), validated(RunConfig, with_overrides(tree, overrides)))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -65,12 +69,13 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     arguments = build_parser().parse_args(argv)
     from pipeline import leaderboard
+    from pipeline.data.pack import open_pack
     from pipeline.paths import RunPaths, Workspace
     from pipeline.predict import submit
     from pipeline.provenance import Purpose
     from pipeline.train import ConsoleReport, fit
 
-    workspace = Workspace(arguments.runs)
+    workspace = Workspace(arguments.runs.resolve())
     winner = read_winner(workspace, arguments.overrides)
     config, row = winner.config, winner.row
     data = arguments.data or winner.data
@@ -81,10 +86,13 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
     purpose = Purpose("final", row["profile"], config.train.epochs)
     result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
-    print(f"checkpoint {result.checkpoint}")
-    print(submit([result.checkpoint], data, "test", paths.submission))
-    print(f"the row it came from: {validation} on split {row['split']}")
     leaderboard.refresh(workspace)
+    print(f"checkpoint {result.checkpoint}")
+    if TEST in open_pack(data).splits:
+        print(submit([result.checkpoint], data, TEST, paths.submission))
+    else:
+        print(f"no submission: {data} has no {TEST} split; predict another with python -m pipeline.predict")
+    print(f"the row it came from: {validation} on split {row['split']}")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ Rank: within the same data, split and profile, by rmse_mean where a setting was 
 ties by fewer GPU hours. Failed rows have no rank, nor have final ones: trained on all the data, they have no
 honest RMSE.
 
+Groups that cannot be compared stand one below the other: smoke runs last, else the group with the newest run
+first, as that is what somebody works on. The winner comes from the first group.
+
     python -m pipeline.leaderboard --runs runs
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,38 +79,35 @@ WHOLE_NUMBERS = [
     "micro_batch",
     "params",
 ]
-COMPARABLE = ["data", "split", "profile"]  # ranks are within these
+COMPARABLE = ["_data", "split", "profile"]  # ranks are within these
+IDENTITY = [
+    "study",
+    "trial",
+    "config_hash",
+]  # settle ties, so that the same records give the same table
+SMOKE = "smoke"
 UNRANKED_KINDS = {"final"}
 
 
-def table(workspace: Workspace) -> pd.DataFrame:
-    """Every run on disk with its rank, best first; cells are empty where nothing is known."""
-    import pandas as pd
-
-    from pipeline.leaderboard_rows import rows
-
-    frame = pd.DataFrame(rows(workspace), columns=COLUMNS)
-    frame[WHOLE_NUMBERS] = frame[WHOLE_NUMBERS].astype("Int64")
-    return ranked(frame)
-
-
 def ranked(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame` with `rank` filled and rows in order: the groups by profile and best score, then by rank."""
+    """`frame` with `rank` filled and its rows in order."""
     import pandas as pd
 
     score = frame["rmse_mean"].astype(float).fillna(frame["rmse"].astype(float))
     honest = score.notna() & (frame["status"] != "failed") & ~frame["kind"].isin(UNRANKED_KINDS)
-    order = frame.assign(_score=score.where(honest))
-    order["_best"] = order.groupby(COMPARABLE, dropna=False)["_score"].transform("min")
-    keys = ["profile", "_best", *COMPARABLE, "_score", "gpu_hours", "study", "trial", "config_hash"]
-    order = order.sort_values(keys, na_position="last", kind="stable")
+    data = frame["data"].astype("string").str.rpartition("@")[2]  # the fingerprint; a folder may be renamed
+    order = frame.assign(_data=data, _score=score.where(honest), _smoke=frame["profile"] == SMOKE)
+    order["_newest"] = order.groupby(COMPARABLE, dropna=False)["started"].transform("max")
+    order = order.sort_values(["_score", "gpu_hours", *IDENTITY], na_position="last", kind="stable")
+    order = order.sort_values("_newest", ascending=False, na_position="last", kind="stable")
+    order = order.sort_values(["_smoke"], kind="stable")
     position = order[order["_score"].notna()].groupby(COMPARABLE, dropna=False).cumcount() + 1
     order["rank"] = pd.Series(position, index=order.index, dtype="Int64")
-    return order[list(COLUMNS)].reset_index(drop=True)
+    return order[COLUMNS].reset_index(drop=True)
 
 
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The best-ranked row whose checkpoint is on disk; None before there is one."""
+    """The first row with a rank whose checkpoint is on disk; None before there is one."""
     usable = frame[frame["rank"].notna() & frame["checkpoint"].notna()]
     if usable.empty:
         return None
@@ -123,17 +124,28 @@ def _plain(value: Any) -> Any:
 
 
 def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
-    """Rebuilds leaderboard.csv (or `out`) and best.yaml, each in one step; returns the table."""
+    """Rebuilds leaderboard.csv (or `out`) and best.yaml, each in one step; returns the table.
+
+    What cannot be read is left out, with a line on stderr that names it.
+    """
+    import pandas as pd
     import yaml
 
-    from pipeline.leaderboard_rows import best_document
+    from pipeline.leaderboard_rows import best_of_row, rows
     from pipeline.paths import write_text_atomically
 
-    frame = table(workspace)
+    readable, problems = rows(workspace)
+    for problem in problems:
+        print(f"left out of the leaderboard: {problem}", file=sys.stderr)
+    frame = pd.DataFrame(readable, columns=COLUMNS)
+    frame = ranked(frame.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64")))
     write_text_atomically(out or workspace.leaderboard, frame.to_csv(index=False))
-    best = winner(frame)
-    if best is not None:
-        write_text_atomically(workspace.best, yaml.safe_dump(best_document(best), sort_keys=False))
+    row = winner(frame)
+    if row is None:
+        workspace.best.unlink(missing_ok=True)
+    else:
+        document = best_of_row(row).model_dump(mode="json")
+        write_text_atomically(workspace.best, yaml.safe_dump(document, sort_keys=False))
     return frame
 
 
@@ -154,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     from pipeline.paths import Workspace
 
-    workspace = Workspace(arguments.runs)
+    workspace = Workspace(arguments.runs.resolve())
     frame = refresh(workspace, arguments.out)
     print(f"{arguments.out or workspace.leaderboard}: {len(frame)} runs")
 

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.config import RunConfig
-from pipeline.configfile import validated
+import yaml
+
+from pipeline.config import Experiment, RunConfig, Strict
+from pipeline.configfile import apply_values, read_yaml, validated
+from pipeline.errors import PipelineError
+from pipeline.models import arch
 from pipeline.paths import RunPaths, StudyPaths, Workspace
 from pipeline.progress import EpochRecord, Progress
 from pipeline.records import TrialState, fold, read_journal
@@ -20,24 +24,59 @@ SECONDS_PER_HOUR = 3600.0
 SHORT_FINGERPRINT = 8
 
 Row = dict[str, Any]
+Result = TypeVar("Result")
 
 
-def rows(workspace: Workspace) -> list[Row]:
-    """One row a run: the started trials of every study, then the runs of their own."""
-    trials = [
-        trial_row(study, trial)
-        for study in workspace.studies()
-        for trial in fold(read_journal(study.journal)).values()
-        if trial.attempts
-    ]
-    return trials + [single_row(paths) for paths in workspace.single_runs()]
+class Best(Strict):
+    """best.yaml: the winner's row, its checkpoint, data set and full configuration.
+
+    `final_epochs` is how long its final run is to be; without it, as long as `config` says.
+    """
+
+    row: dict[str, Any]
+    checkpoint: str
+    data: str
+    final_epochs: int | None
+    config: RunConfig
+
+
+class Reader:
+    """Calls functions that read records, and keeps what could not be read."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def read(self, path: Path, function: Callable[..., Result], *arguments: Any) -> Result | None:
+        """What `function` returns; None, with a line about `path`, if the records there are damaged."""
+        try:
+            return function(*arguments)
+        except (PipelineError, OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+            self.problems.append(f"{path}: {type(error).__name__}: {error}")
+            return None
+
+
+def rows(workspace: Workspace) -> tuple[list[Row], list[str]]:
+    """One row a run, the started trials of every study and the runs of their own; and what cannot be read."""
+    reader = Reader()
+    found = []
+    for study in workspace.studies():
+        for trial in reader.read(study.journal, started_trials, study) or []:
+            found.append(reader.read(study.trial(trial.number).root, trial_row, study, trial))
+    found += [reader.read(paths.root, single_row, paths) for paths in workspace.single_runs()]
+    return [row for row in found if row is not None], reader.problems
+
+
+def started_trials(study: StudyPaths) -> list[TrialState]:
+    """The trials that a worker has begun."""
+    return [trial for trial in fold(read_journal(study.journal)).values() if trial.attempts]
 
 
 def trial_row(study: StudyPaths, trial: TrialState) -> Row:
     """A trial: the journal decides what happened to it, the run's record tells what it was and cost."""
     paths = study.trial(trial.number)
-    row = {"kind": "search", **run_row(paths)} if paths.record.exists() else _drawn_row(trial)
+    row = run_row(paths) if paths.record.exists() else _planned_row(study, trial)
     row |= {
+        "kind": "search",
         "study": study.root.name,
         "trial": trial.number,
         "status": "running" if trial.unfinished else trial.status,
@@ -51,16 +90,25 @@ def trial_row(study: StudyPaths, trial: TrialState) -> Row:
         "node": trial.attempts[-1].node,
         "started": _utc(trial.started),
         "finished": _utc(trial.finished),
-        "checkpoint": _checkpoint(paths, trial.best_epoch),
+        "checkpoint": _checkpoint(paths, trial.best_epoch, trial.best_rmse),
     }
     return row
 
 
-def _drawn_row(trial: TrialState) -> Row:
-    """What is known of a trial that ended before its run began."""
-    drawn = {key.removeprefix("train."): value for key, value in trial.values.items()}
-    cells = {key: value for key, value in drawn.items() if not isinstance(value, dict)}
-    return {"kind": "search", "seed": trial.seed, **cells}
+def _planned_row(study: StudyPaths, trial: TrialState) -> Row:
+    """A trial that ended before its run began: the study's request with the trial's values."""
+    request = read_yaml(study.request)
+    config = validated(Experiment, request["experiment"]).trial(trial.seed)
+    config = apply_values(config, trial.values)
+    return {
+        **_request_cells(config),
+        "profile": request["profile"],
+        "arch": arch(config.model.name, config.model.small),
+        "data": f"@{request['data'][:SHORT_FINGERPRINT]}",
+        "precision": config.train.precision,
+        "n_seeds": 1,
+        "config_hash": config.hash(),
+    }
 
 
 def single_row(paths: RunPaths) -> Row:
@@ -78,7 +126,9 @@ def single_row(paths: RunPaths) -> Row:
         "best_epoch": progress.best_epoch if has_validation else None,
         "epochs": progress.epoch,
         "finished": outcome.get("finished"),
-        "checkpoint": _checkpoint(paths, progress.best_epoch) if has_validation else final,
+        "checkpoint": _checkpoint(paths, progress.best_epoch, progress.best_rmse)
+        if has_validation
+        else final,
     }
 
 
@@ -137,23 +187,24 @@ def _over(values: Iterable[float | None], reduce: Callable[[list[float]], float]
     return reduce(known) if known else None
 
 
-def _checkpoint(paths: RunPaths, best_epoch: int | None) -> str | None:
-    """best.pt, if it is there and holds the weights of the best epoch."""
-    holds = read_json(paths.best_epoch).get("epoch")
-    return str(paths.best) if holds == best_epoch and paths.best.exists() else None
+def _checkpoint(paths: RunPaths, best_epoch: int | None, best_rmse: float | None) -> str | None:
+    """best.pt, if it is there and holds the weights that the row's RMSE was measured with."""
+    holds = read_json(paths.best_epoch)
+    is_that = holds == {"epoch": best_epoch, "rmse": best_rmse} and paths.best.exists()
+    return str(paths.best) if is_that else None
 
 
 def _utc(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def best_document(row: Row) -> dict[str, Any]:
-    """best.yaml: the winner's row, its checkpoint, data set and full configuration."""
+def best_of_row(row: Row) -> Best:
+    """best.yaml for the winning row."""
     record = read_run(RunPaths(Path(row["checkpoint"]).parent))
-    return {
-        "row": row,
-        "checkpoint": row["checkpoint"],
-        "data": record["data"],
-        "final_epochs": record["final_epochs"],
-        "config": record["config"],
-    }
+    return Best(
+        row=row,
+        checkpoint=row["checkpoint"],
+        data=record["data"],
+        final_epochs=record["final_epochs"],
+        config=validated(RunConfig, record["config"]),
+    )

@@ -11,12 +11,13 @@ RUNS/
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import secrets
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+TOKEN_BYTES = 8  # of a temporary name's random part
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RunPaths:
 
     @property
     def best_epoch(self) -> Path:
-        """Which epoch best.pt holds, written after it."""
+        """Which epoch best.pt holds and its RMSE, written after it."""
         return self.root / "best.json"
 
     @property
@@ -178,7 +179,7 @@ class SplitPaths:
 
     @property
     def moments(self) -> Path:
-        """float64 [N, CHANNELS, 3]: count, sum and sum of squares per sample (see pack.py)."""
+        """float64 [N, 15, 3]: count, sum and sum of squares per sample (see pipeline.data.moments)."""
         return self.root / "moments.npy"
 
 
@@ -211,11 +212,11 @@ def configs() -> Path:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with a temporary name beside `path`, syncs it and renames it over `path`.
 
-    A reader sees the old file or the new one, never a part. A temporary file left by a killed process is
-    overwritten or ignored.
+    A reader sees the old file or the new one, never a part. What a killed process leaves is never mistaken
+    for `path`; see `remove_stale`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         write(temporary)
         with temporary.open("rb+") as handle:
@@ -225,6 +226,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that no other process on any host uses."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{secrets.token_hex(TOKEN_BYTES)}.tmp")
+
+
+def temporary_names(name: str, host: str) -> str:
+    """The pattern of the temporary names of `name`; both arguments are patterns themselves."""
+    return f".{name}.{host}.{'[0-9a-f]' * 2 * TOKEN_BYTES}.tmp"
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes the temporary files that killed writers left in `folder`.
+
+    Only the owner of the folder may call this: another process that is writing a file there would lose it.
+    """
+    for temporary in folder.glob(temporary_names("*", "*")):
+        if temporary.is_file():
+            temporary.unlink(missing_ok=True)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Replaces `path` with `text` (UTF-8) in one step."""
 
@@ -232,21 +253,3 @@ def write_text_atomically(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
-
-
-@contextmanager
-def fresh_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder that becomes `path` when the block ends, and disappears when it fails.
-
-    Raises FileExistsError if `path` exists already.
-    """
-    if path.exists():
-        raise FileExistsError(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

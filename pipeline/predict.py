@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import cli
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, DataError
 from pipeline.units import to_metres, to_mm
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from pipeline.config import ModelConfig
     from pipeline.data.pack import PackedSplit
 
 BATCH_SIZE = 32
@@ -45,18 +46,24 @@ def _predict_one(path: Path, split: PackedSplit, device: torch.device) -> NDArra
     import numpy as np
     import torch
 
+    from pipeline.config import RunConfig
+    from pipeline.configfile import validated
     from pipeline.data.dataset import Samples, eval_batches
     from pipeline.data.transforms import Preprocess
+    from pipeline.device import autocast
 
     content = _read(path)
     preprocess = Preprocess.from_dict(content["preprocess"])
-    model = _model(content, preprocess.height, path).to(device)
+    config = validated(RunConfig, content["config"])
+    model = _model(config.model, preprocess.height, content["model"], path).to(device)
     samples = Samples(split, np.arange(len(split.ids)), device)
     parts = []
     with torch.inference_mode():
         for rows in eval_batches(len(samples), BATCH_SIZE):
             batch = samples.batch(rows)
-            parts.append(model(preprocess(batch.rgb_B9HW, batch.depth_mm_B3HW)).double().cpu())
+            with autocast(device, config.train.precision):
+                predicted_mm_B12 = model(preprocess(batch.rgb_B9HW, batch.depth_mm_B3HW))
+            parts.append(predicted_mm_B12.double().cpu())
     predicted_m: NDArray[np.float64] = to_metres(torch.cat(parts)).numpy()
     return predicted_m
 
@@ -72,15 +79,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _model(content: dict[str, Any], size: int, path: Path) -> torch.nn.Module:
+def _model(config: ModelConfig, size: int, weights: dict[str, Any], path: Path) -> torch.nn.Module:
     from pipeline.checkpoint import load_weights
-    from pipeline.config import RunConfig
-    from pipeline.configfile import validated
     from pipeline.models import build
 
-    config = validated(RunConfig, content["config"]).model
     model = build(config.name, small=config.small, size=size)
-    load_weights(model, content["model"], path)
+    load_weights(model, weights, path)
     return model.eval()
 
 
@@ -135,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint", type=Path, nargs="+", required=True, metavar="F", help="best.pt or final.pt"
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="packed data set")
+    cli.add_data(parser, "required")
     parser.add_argument("--split", default="test", help="test (default) or train")
     parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="the file to write")
     return parser
@@ -144,6 +148,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     arguments = build_parser().parse_args(argv)
+    if arguments.data is None:
+        raise DataError("no data set: give --data DIR or set PIPELINE_DATA")
     print(submit(arguments.checkpoint, arguments.data, arguments.split, arguments.out))
 
 

@@ -8,6 +8,7 @@ owner and writes nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import uuid
 from dataclasses import asdict
@@ -19,7 +20,7 @@ import yaml
 from pipeline.config import RunConfig
 from pipeline.data.pack import Pack
 from pipeline.errors import CheckpointError, SupersededError
-from pipeline.paths import RunPaths, write_text_atomically
+from pipeline.paths import RunPaths, remove_stale, write_text_atomically
 from pipeline.progress import EpochRecord
 from pipeline.provenance import Purpose, environment, now
 from pipeline.records import read_jsonl
@@ -60,6 +61,7 @@ class RunRecord:
             raise SupersededError(f"{self.paths.root}: attempt {previous} owns this run, this is {mine}")
         self._token = uuid.uuid4().hex
         write_text_atomically(self.paths.owner, json.dumps({"attempt": mine, "token": self._token}))
+        remove_stale(self.paths.root)
         return mine
 
     def check_owner(self) -> None:
@@ -87,10 +89,12 @@ class RunRecord:
         completed = read_json(self.paths.outcome).get("status") == "completed"
         return read_epochs(self.paths) if completed else None
 
-    def rewrite_epochs(self, history: list[EpochRecord]) -> None:
-        """Makes epochs.jsonl equal what the restored state knows; later epochs will be trained again."""
+    def mend_epochs(self) -> dict[int, EpochRecord]:
+        """The epochs on record, by number, after a line that a kill tore has been removed."""
         self.check_owner()
-        write_text_atomically(self.paths.epochs, "".join(_line(record) for record in history))
+        known = read_epochs(self.paths)
+        write_text_atomically(self.paths.epochs, "".join(_line(record) for record in known))
+        return {record.epoch: record for record in known}
 
     def append_epoch(self, record: EpochRecord) -> None:
         """Adds one line and flushes it to disk."""
@@ -100,9 +104,15 @@ class RunRecord:
             handle.flush()
             os.fsync(handle.fileno())
 
-    def best_written(self, epoch: int) -> None:
-        """Notes which epoch's weights best.pt holds now."""
-        write_text_atomically(self.paths.best_epoch, json.dumps({"epoch": epoch}))
+    def best_on_disk(self) -> float:
+        """The RMSE in metres that was measured with the weights in best.pt; infinite if there are none."""
+        return (
+            read_json(self.paths.best_epoch).get("rmse", math.inf) if self.paths.best.exists() else math.inf
+        )
+
+    def best_written(self, epoch: int, rmse: float) -> None:
+        """Notes which epoch's weights best.pt holds now, and what was measured with them (metres)."""
+        write_text_atomically(self.paths.best_epoch, json.dumps({"epoch": epoch, "rmse": rmse}))
 
     def end(self, status: str, reason: str = "", message: str = "") -> None:
         """Writes outcome.json."""

@@ -19,7 +19,7 @@ from pipeline.data.dataset import Batch, Samples, epoch_batches, eval_batches
 from pipeline.data.pack import Pack
 from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
-from pipeline.device import gpu_utilisation, peak_memory_gb
+from pipeline.device import autocast, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.errors import DivergedError
 from pipeline.losses import LOSSES
 from pipeline.metrics import SquaredError
@@ -30,7 +30,6 @@ from pipeline.runrecord import RunRecord
 from pipeline.schedule import lr_factor
 from pipeline.state import TrainState
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
 NO_BAD_STEP = -1
 REMEDY = "lower train.lr, lengthen the scheduler's warmup or set train.clip_norm"
@@ -56,6 +55,7 @@ class Trainer:
         self.batches_per_epoch = len(epoch_batches(len(rows), config.train.batch_size, config.seed, 0))
         self.loss = LOSSES[config.train.loss]
         self.state = self._fresh_state(self.samples.mean_label_mm().tolist())
+        reset_peak_memory(device)
         self._latest_cadence = Cadence(config.checkpoint_every_s)
         self._best_cadence = Cadence(0)
         self._best: dict[str, Any] | None = None  # the best weights while they wait to be written
@@ -75,9 +75,9 @@ class Trainer:
         """Order of resume: 1. latest.pt; 2. the fresh state, if there is none."""
         latest = self.record.paths.latest
         if latest.exists():
-            self.state.restore(read_checkpoint(latest, self.device), latest)
+            self.state.restore(read_checkpoint(latest), latest)
         self.record.begin(self._facts())
-        self.record.rewrite_epochs(self.state.progress.history)
+        self._known = self.record.mend_epochs()
 
     def _facts(self) -> dict[str, Any]:
         config = self.config
@@ -143,8 +143,7 @@ class Trainer:
     def _predict(self, batch: Batch) -> torch.Tensor:
         """Fingertips in millimetres, float32 [B, 12]; the network computes in the run's precision."""
         images = self.preprocess(batch.rgb_B9HW, batch.depth_mm_B3HW)
-        precision = self.config.train.precision
-        with torch.autocast(self.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+        with autocast(self.device, self.config.train.precision):
             predicted_mm_B12: torch.Tensor = self.state.model(images)
         return predicted_mm_B12.float()
 
@@ -156,7 +155,7 @@ class Trainer:
 
     def _end_epoch(self) -> EpochRecord:
         progress = self.state.progress
-        start = time.monotonic()
+        start, gpu_util = time.monotonic(), gpu_utilisation(self.device)  # of training, so before validation
         rmse = self._validate()
         record = EpochRecord(
             epoch=progress.epoch + 1,
@@ -166,14 +165,24 @@ class Trainer:
             seconds=progress.train_seconds + time.monotonic() - start,
             images_per_s=progress.images / progress.train_seconds,
             data_wait=progress.wait_seconds / progress.train_seconds,
-            gpu_util=gpu_utilisation(self.device),
+            gpu_util=gpu_util,
             peak_memory_gb=peak_memory_gb(self.device),
         )
+        record = self._first_measured(record)
         if progress.end_epoch(record):
-            self._keep_best(record)
-        self.record.append_epoch(record)
+            self._keep_best(rmse)
         if self._latest_cadence.due():
             self._write_latest()
+        return record
+
+    def _first_measured(self, record: EpochRecord) -> EpochRecord:
+        """This record, or the one an earlier attempt left of the same epoch: others have acted on that.
+
+        The two are equal where training is deterministic.
+        """
+        if record.epoch in self._known:
+            return self._known[record.epoch]
+        self.record.append_epoch(record)
         return record
 
     def _validate(self) -> float | None:
@@ -202,8 +211,11 @@ class Trainer:
             "rmse": rmse,
         }
 
-    def _keep_best(self, record: EpochRecord) -> None:
-        self._best = self._weights(record.rmse)
+    def _keep_best(self, rmse: float | None) -> None:
+        """Keeps the weights with the RMSE measured of them, unless better ones are on disk already."""
+        if rmse is None or self.record.best_on_disk() <= rmse:
+            return
+        self._best = self._weights(rmse)
         if self._best_cadence.due():
             self._write_best()
         else:
@@ -215,7 +227,7 @@ class Trainer:
             return
         self.record.check_owner()
         self._best_cadence.wrote(write_checkpoint(self.record.paths.best, self._best))
-        self.record.best_written(self._best["epoch"])
+        self.record.best_written(self._best["epoch"], self._best["rmse"])
         self._best = None
 
     def _write_latest(self) -> None:

@@ -86,6 +86,17 @@ def test_overrides_reach_into_sections():
     assert tree == {"model": {"name": "resnet50", "small": True}, "train": {"lr": 3e-4}}
 
 
+def test_a_range_of_the_space_can_be_overridden():
+    tree = with_overrides(MINIMAL, ["search.space.train.lr={log_uniform: [0.1, 1]}"])
+    assert tree["search"] == {"space": {"train.lr": {"log_uniform": [0.1, 1]}}}
+
+
+@pytest.mark.parametrize("text", ["foo of 200", "[[1]] of x of 200", "{1} of 200", "30 of 0", "1 2 of 9"])
+def test_epochs_that_are_no_numbers_are_refused(text):
+    message = refusal({"train": {"scheduler": {"name": "step", "every": text}}})
+    assert 'expected epochs with a base, as in "30 of 200" or "[30, 60] of 200"' in message
+
+
 def test_an_override_without_value_is_refused():
     with pytest.raises(ConfigError, match="--set train.lr: expected KEY=VALUE, as in --set train.lr=3e-4"):
         with_overrides(MINIMAL, ["train.lr"])
@@ -95,6 +106,8 @@ def test_a_scheduler_replaces_the_one_below_it_whole():
     base = {"train": {"lr": 1, "scheduler": {"name": "step", "every": 0.1}}}
     top = {"train": {"scheduler": {"name": "cosine"}}}
     assert merge(base, top) == {"train": {"lr": 1, "scheduler": {"name": "cosine"}}}
+    same = {"train": {"scheduler": {"name": "step", "factor": 0.1}}}
+    assert merge(base, same)["train"]["scheduler"] == {"name": "step", "every": 0.1, "factor": 0.1}
 
 
 def test_drawn_values_are_laid_over_a_configuration():

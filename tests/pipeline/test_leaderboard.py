@@ -1,10 +1,12 @@
+import json
 import math
+import shutil
 
 import pandas as pd
 import pytest
 import yaml
 
-from pipeline.config import RunConfig
+from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
 from pipeline.final import read_winner
 from pipeline.leaderboard import COLUMNS, ranked, refresh
@@ -65,6 +67,35 @@ def test_ranks_are_within_the_same_data_split_and_profile():
     assert ranks(frame) == {"b": 1, "a": 1, "c": 2, "d": 1}
 
 
+def test_the_newest_comparable_runs_come_first_and_smoke_runs_last():
+    frame = board(
+        {"study": "easy", "rmse": 0.0001, "data": "twin@1", "started": "2026-01-01T00:00:00+00:00"},
+        {"study": "smoke", "rmse": 0.0001, "profile": "smoke", "started": "2026-03-01T00:00:00+00:00"},
+        {"study": "real", "rmse": 0.003, "data": "hand@2", "started": "2026-01-02T00:00:00+00:00"},
+        {"study": "same", "rmse": 0.002, "data": "moved@2", "started": "2026-01-01T00:00:00+00:00"},
+    )
+    assert ranks(frame) == {"same": 1, "real": 2, "easy": 1, "smoke": 1}
+    assert list(ranks(frame)) == ["same", "real", "easy", "smoke"]
+
+
+def test_damaged_records_are_left_out_by_name_and_the_rest_is_ranked(workspace, capsys):
+    broken = workspace.run("train", "broken")
+    broken.root.mkdir(parents=True)
+    broken.record.write_text("config_hash: 1\n")
+    other = workspace.study("damaged")
+    other.root.mkdir(parents=True)
+    other.request.write_text("{}")
+    other.journal.write_text("no json\n")
+    try:
+        assert len(refresh(workspace)) == 4
+    finally:
+        shutil.rmtree(broken.root)
+        shutil.rmtree(other.root)
+    lines = capsys.readouterr().err
+    assert f"left out of the leaderboard: {broken.root}: KeyError" in lines
+    assert f"{other.journal}: StudyError: {other.journal}, line 1: 'no json' is not a JSON object" in lines
+
+
 TREE = {
     "model": {"name": "resnet50", "small": True},
     "train": {"epochs": 1, "batch_size": 8, "scheduler": {"name": "cosine", "warmup": 0.1}},
@@ -78,7 +109,9 @@ def workspace(blobs, tmp_path_factory):
     workspace = Workspace(tmp_path_factory.mktemp("runs").resolve())
     study, config = workspace.study("hands"), validated(RunConfig, TREE)
     trained = fit(config, blobs, study.trial(0), purpose=Purpose("search", "smoke", final_epochs=7))
-    study.request.write_text("{}")
+    experiment = validated(Experiment, {**TREE, "search": {"epochs": 3, "grace": 1}})
+    request = {"profile": "smoke", "data": "f" * 64, "experiment": experiment.model_dump(mode="json")}
+    study.request.write_text(yaml.safe_dump(request))
     started = {"node": "gr1", "slurm_job": "77_3", "pid": 1}
     epoch = {"epoch": 1, "seconds": 1.0, "attempt": 1}
     records = [
@@ -109,6 +142,7 @@ def test_rows_join_the_journal_and_the_runs_own_record(workspace):
 def test_a_trial_that_failed_before_training_has_a_row_with_its_reason(workspace):
     failed = refresh(workspace).set_index("trial").loc[2]
     assert (failed["status"], failed["reason"], failed["lr"]) == ("failed", "HOST_OOM", 0.001)
+    assert (failed["model"], failed["arch"], failed["data"]) == ("resnet50", "resnet50-small", "@ffffffff")
     assert pd.isna(failed["rank"])
     assert pd.isna(failed["params"])
 
@@ -117,10 +151,12 @@ def test_a_trial_that_was_only_drawn_has_no_row(workspace):
     assert refresh(workspace)["trial"].dropna().tolist() == [0, 1, 2]
 
 
-def test_a_checkpoint_of_another_epoch_than_the_best_is_not_named(workspace):
+@pytest.mark.parametrize("other", [{"epoch": 9}, {"rmse": 0.5}])
+def test_a_checkpoint_that_is_not_what_the_row_measured_is_not_named(workspace, other):
     paths = workspace.study("hands").trial(0)
     kept = paths.best_epoch.read_text()
-    paths.best_epoch.write_text('{"epoch": 9}')
+    other = json.loads(kept) | other
+    paths.best_epoch.write_text(json.dumps(other))
     try:
         frame = refresh(workspace).set_index("study")
         assert pd.isna(frame.loc["hands"].query("trial == 0")["checkpoint"].iloc[0])

@@ -68,7 +68,7 @@ def test_a_run_leaves_its_record_and_only_the_best_weights(uninterrupted, blobs)
     assert names == {"run.yaml", "epochs.jsonl", "outcome.json", "owner.json", "best.pt", "best.json"}
     assert result.checkpoint == paths.best
     assert result.rmse == min(record.rmse for record in read_epochs(paths))
-    assert read_json(paths.best_epoch) == {"epoch": result.best_epoch}
+    assert read_json(paths.best_epoch) == {"epoch": result.best_epoch, "rmse": result.rmse}
     assert read_json(paths.outcome)["status"] == "completed"
     record = read_run(paths)
     assert record["samples"] == {"train": 28, "validation": 12}
@@ -110,6 +110,20 @@ def test_a_run_cut_in_the_middle_of_an_epoch_goes_on_as_if_it_had_not_been(unint
         signal.signal(signal.SIGALRM, previous)
     assert any(step > 0 for step in cut_in_epochs), "no cut fell inside an epoch"
     assert_equal_runs(paths, uninterrupted[0])
+
+
+def test_an_epoch_that_others_have_acted_on_keeps_its_first_measurement(blobs, tmp_path):
+    """As on a GPU, where training again gives other numbers: here the first attempt's record is changed."""
+    paths, reports = RunPaths(tmp_path / "run"), Reports()
+    with pytest.raises(SystemExit):
+        fit(make_config(), blobs, paths, Reports(stop_at=2))
+    paths.latest.unlink()  # so that epochs 1 and 2 are trained again
+    first, second = (json.loads(line) for line in paths.epochs.read_text().splitlines())
+    second["rmse"] = 0.001
+    paths.epochs.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
+    result = fit(make_config(), blobs, paths, reports)
+    assert (result.rmse, result.best_epoch, reports[1]) == (0.001, 2, (2, 0.001))
+    assert read_json(paths.best_epoch)["rmse"] != 0.001, "the weights on disk never had that RMSE"
 
 
 def test_a_completed_run_is_reported_again_and_not_trained_again(uninterrupted, blobs):
