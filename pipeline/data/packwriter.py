@@ -19,10 +19,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from pipeline.data.freshfolder import fresh_folder
 from pipeline.data.moments import CHANNELS, SUMS
 from pipeline.data.packed import OUTPUTS, RGB_CHANNELS, VIEWS, Meta, Sample, Summary, summarise
 from pipeline.errors import DataError
-from pipeline.paths import PackPaths, SplitPaths, fresh_folder, write_text_atomically
+from pipeline.paths import PackPaths, SplitPaths, write_text_atomically
 
 BYTES_PER_GB = 1e9
 

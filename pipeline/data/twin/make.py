@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import TwinConfig
+from pipeline.data.freshfolder import fresh_folder
 from pipeline.data.packed import VIEWS, Sample, Summary, summarise
 from pipeline.data.packwriter import PackWriter
 from pipeline.data.twin.randomness import Purpose, generator
 from pipeline.data.twin.recording import Recording
 from pipeline.data.twin.workers import in_order
 from pipeline.errors import DataError
-from pipeline.paths import fresh_folder
 
 Show = Callable[[int, int], None]  # called with the samples done and the samples in all
 SPLITS = ("train", "test")
