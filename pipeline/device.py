@@ -8,9 +8,7 @@ import torch
 
 from pipeline.config import Precision, RunConfig
 from pipeline.errors import ConfigError
-
-BYTES_PER_GB = 1e9
-
+from pipeline.units import BYTES_PER_GB
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import cli
+from pipeline.data.channels import COORDINATES
 from pipeline.errors import CheckpointError, DataError
 from pipeline.units import to_metres, to_mm
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.data.pack import PackedSplit
 
 BATCH_SIZE = 32
-COORDINATES = 12
 COLUMNS = ["ID", *(f"FINGER_POS_{number}" for number in range(1, COORDINATES + 1))]
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 MM_PER_M = 1000.0
+BYTES_PER_GB = 1e9  # in every text that names a size
 
 Number = TypeVar("Number", float, "np.ndarray[Any, Any]", "torch.Tensor")
 

@@ -23,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.packed import OUTPUTS, VIEWS, Sample
+from pipeline.data.channels import COORDINATES, VIEWS
+from pipeline.data.packed import Sample
 from pipeline.errors import DataError
 
-LARGEST_DEPTH_MM = 65535
+LARGEST_DEPTH_MM = int(np.iinfo(np.uint16).max)
 LARGEST_LABEL_M = 1.0  # no part of the hand is farther from its base
 LARGEST_ID_FILE = 1024  # bytes; a pickled text of a few digits takes about 20
 PROBED_SAMPLES = 25  # looked at to find the size of the frames
@@ -176,7 +177,7 @@ def read_depth(path: Path, size: Size) -> NDArray[np.uint16]:
 
 def read_label(path: Path) -> NDArray[np.float64]:
     """The fingertips, float64 metres [12]. DataError unless all are finite and within 1 m."""
-    label = _read_array(path, (OUTPUTS,), "f").astype(np.float64)
+    label = _read_array(path, (COORDINATES,), "f").astype(np.float64)
     if not np.isfinite(label).all():
         raise DataError(f"{path}: coordinate {int(np.flatnonzero(~np.isfinite(label))[0])} is not finite")
     farthest = np.abs(label).max()

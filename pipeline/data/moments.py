@@ -1,6 +1,6 @@
 """Sums per sample, from which the mean and deviation of any split are a reduction.
 
-Legend: 9HW = views 0, 1, 2, each red, green, blue; 3HW = depth of views 0, 1, 2; 15 = the channels below.
+Legend: 9HW = views 0, 1, 2, each red, green, blue; 3HW = depth of views 0, 1, 2; 15 = the ROWS below.
 """
 
 from __future__ import annotations
@@ -8,20 +8,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.channels import NO_RETURN_MM, RGB_CHANNELS, SENTINEL_MM, VIEWS
 from pipeline.units import MM_PER_M
 
-NO_RETURN_MM = 0  # the sensor saw nothing there
-SENTINEL_MM = 65535  # not a distance either
 DEPTH_CLIP_M = 2.0  # beyond the hand and its table in every view
 RGB_MAX = 255
 
-RGB_ROWS = slice(0, 9)  # RGB channels, scaled to 0..1
-RAW_DEPTH_ROWS = slice(9, 12)  # metres of each view, all pixels
-VALID_DEPTH_ROWS = slice(12, 15)  # metres of each view, valid pixels only, clipped to DEPTH_CLIP_M
-CHANNELS = 15
+RGB_ROWS = slice(0, RGB_CHANNELS)  # RGB channels, scaled to 0..1
+RAW_DEPTH_ROWS = slice(RGB_ROWS.stop, RGB_ROWS.stop + VIEWS)  # metres of each view, all pixels
+# Metres of each view, valid pixels only, clipped to DEPTH_CLIP_M:
+VALID_DEPTH_ROWS = slice(RAW_DEPTH_ROWS.stop, RAW_DEPTH_ROWS.stop + VIEWS)
+ROWS = VALID_DEPTH_ROWS.stop
 SUMS = 3  # count, sum, sum of squares
 
-_UNITS_PER_ONE = np.repeat([float(RGB_MAX), MM_PER_M], [9, 6])
+_UNITS_PER_ONE = np.repeat([float(RGB_MAX), MM_PER_M], [RGB_CHANNELS, 2 * VIEWS])
 _SMALLEST_STD = 1e-6  # below it a channel counts as constant; rounding alone gives less
 
 
@@ -30,7 +30,7 @@ def sample_moments(rgb_9HW: NDArray[np.uint8], depth_mm_3HW: NDArray[np.uint16])
 
     The sums are taken over whole numbers, exact in float64, so they do not depend on the order of summation.
     """
-    moments = np.empty((CHANNELS, SUMS))
+    moments = np.empty((ROWS, SUMS))
     for row, values in enumerate(rgb_9HW):
         moments[row] = _sums(values)
     for view, values in enumerate(depth_mm_3HW):

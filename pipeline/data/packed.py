@@ -18,13 +18,10 @@ from numpy.typing import NDArray
 
 from pipeline.config import Strict
 from pipeline.configfile import validated
-from pipeline.data.moments import CHANNELS, SUMS, sample_moments
+from pipeline.data.channels import COORDINATES, RGB_CHANNELS, VIEWS
+from pipeline.data.moments import ROWS, SUMS, sample_moments
 from pipeline.errors import ConfigError, DataError
 from pipeline.paths import PackPaths, SplitPaths
-
-RGB_CHANNELS = 9
-VIEWS = 3
-OUTPUTS = 12
 
 
 @dataclass(frozen=True)
@@ -132,9 +129,9 @@ def _open_split(paths: SplitPaths, count: int, meta: Meta, labelled: bool) -> Pa
     return PackedSplit(
         rgb=_open_array(paths.rgb, (count, RGB_CHANNELS, *size), np.uint8),
         depth=_open_array(paths.depth, (count, VIEWS, *size), np.uint16),
-        labels=_open_array(paths.labels, (count, OUTPUTS), np.float64) if labelled else None,
+        labels=_open_array(paths.labels, (count, COORDINATES), np.float64) if labelled else None,
         ids=_open_array(paths.ids, (count,), np.int64),
-        moments=_open_array(paths.moments, (count, CHANNELS, SUMS), np.float64),
+        moments=_open_array(paths.moments, (count, ROWS, SUMS), np.float64),
     )
 
 

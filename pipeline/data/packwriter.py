@@ -19,13 +19,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from pipeline.data.channels import COORDINATES, RGB_CHANNELS, VIEWS
 from pipeline.data.freshfolder import fresh_folder
-from pipeline.data.moments import CHANNELS, SUMS
-from pipeline.data.packed import OUTPUTS, RGB_CHANNELS, VIEWS, Meta, Sample, Summary, summarise
+from pipeline.data.moments import ROWS, SUMS
+from pipeline.data.packed import Meta, Sample, Summary, summarise
 from pipeline.errors import DataError
 from pipeline.paths import PackPaths, SplitPaths, write_text_atomically
-
-BYTES_PER_GB = 1e9
+from pipeline.units import BYTES_PER_GB
 
 
 class ArrayFile:
@@ -82,8 +82,8 @@ class SplitWriter:
         self.paths, self.count, self.size = paths, count, size
         self.digests: list[bytes] = [b""] * count
         self.ids = np.zeros(count, np.int64)
-        self.moments = np.zeros((count, CHANNELS, SUMS))
-        self.labels = np.zeros((count, OUTPUTS)) if labelled else None
+        self.moments = np.zeros((count, ROWS, SUMS))
+        self.labels = np.zeros((count, COORDINATES)) if labelled else None
         paths.root.mkdir()
         with ExitStack() as stack:
             self._rgb = ArrayFile(paths.rgb, (count, RGB_CHANNELS, *size), np.uint8)

@@ -16,22 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import DataConfig
-from pipeline.data.moments import (
-    DEPTH_CLIP_M,
-    NO_RETURN_MM,
-    RGB_MAX,
-    RGB_ROWS,
-    SENTINEL_MM,
-    VALID_DEPTH_ROWS,
-    mean_and_std,
-)
+from pipeline.data.channels import CHANNELS, NO_RETURN_MM, RGB_CHANNELS, SENTINEL_MM, VIEWS
+from pipeline.data.moments import DEPTH_CLIP_M, RGB_MAX, RGB_ROWS, VALID_DEPTH_ROWS, mean_and_std
 from pipeline.errors import CheckpointError, DataError
 from pipeline.units import MM_PER_M
 
 INVALID_DEPTH_M = -0.5  # stands for "no distance known"; half a metre below every real one
 REPORT_DEPTH_RANGE_M = 65.535  # what the report divided by: the largest uint16 in metres
-RGB_CHANNELS = 9
-CHANNELS = 12
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ class Preprocess:
         batch, size = len(rgb_B9HW), (self.height, self.width)
         for name, tensor, channels, dtype in (
             ("rgb", rgb_B9HW, RGB_CHANNELS, torch.uint8),
-            ("depth", depth_mm_B3HW, CHANNELS - RGB_CHANNELS, torch.int32),
+            ("depth", depth_mm_B3HW, VIEWS, torch.int32),
         ):
             expected = (batch, channels, *size)
             if tuple(tensor.shape) != expected or tensor.dtype != dtype:
@@ -142,7 +133,7 @@ def _affine(preprocess: Preprocess, device: torch.device) -> tuple[torch.Tensor,
     """Scale and shift, float32 [12, 1, 1] each: (x / unit - mean) / std as a product and a sum."""
     mean = np.array(preprocess.rgb_mean + preprocess.depth_mean_m)
     std = np.array(preprocess.rgb_std + preprocess.depth_std_m)
-    unit = np.repeat([RGB_MAX, MM_PER_M], [RGB_CHANNELS, CHANNELS - RGB_CHANNELS])
+    unit = np.repeat([RGB_MAX, MM_PER_M], [RGB_CHANNELS, VIEWS])
     scale, shift = (
         torch.tensor(values, dtype=torch.float32, device=device).view(CHANNELS, 1, 1)
         for values in (1 / (unit * std), -mean / std)

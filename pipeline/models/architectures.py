@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.data.channels import CHANNELS, COORDINATES
+
 if TYPE_CHECKING:
     from torch import nn
 
-IN_CHANNELS = 12  # RGB of views 0, 1, 2, then depth of views 0, 1, 2
-OUTPUTS = 12  # index, middle, ring, thumb, each x, y, z
 POSE_STRIDE = 4  # the map that the pose networks regress from is a quarter of the image's side
 DECONVOLUTIONS = 3  # from stride 32 to POSE_STRIDE
 
@@ -33,7 +33,7 @@ def pooled(timm_name: str, **options: Any) -> Builder:
         import timm
 
         network: nn.Module = timm.create_model(
-            timm_name, in_chans=IN_CHANNELS, num_classes=OUTPUTS, **options
+            timm_name, in_chans=CHANNELS, num_classes=COORDINATES, **options
         )
         return network
 
@@ -47,7 +47,7 @@ def hrnet(timm_name: str) -> Builder:
         import timm
 
         backbone = timm.create_model(
-            timm_name, in_chans=IN_CHANNELS, features_only=True, feature_location="", out_indices=(1,)
+            timm_name, in_chans=CHANNELS, features_only=True, feature_location="", out_indices=(1,)
         )
         return _pose_from_hrnet(backbone, size)
 
@@ -74,7 +74,7 @@ def hrnet_of(widths: Sequence[int], blocks: int, stem_width: int) -> Builder:
         layout["stage1"] = stage(1, "BOTTLENECK", (stem_width,))
         backbone = HighResolutionNetFeatures(
             {**layout, "stem_width": stem_width},
-            in_chans=IN_CHANNELS,
+            in_chans=CHANNELS,
             feature_location="",
             out_indices=(1,),
         )
@@ -90,7 +90,9 @@ def _pose_from_hrnet(backbone: Any, size: int) -> nn.Module:
 
     # The last stage would also compute the low-resolution outputs, which the pose head does not read.
     del backbone.stage4[-1].fuse_layers[1:]
-    return PoseNet(backbone, nn.Identity(), backbone.feature_info.channels()[0], size // POSE_STRIDE, OUTPUTS)
+    return PoseNet(
+        backbone, nn.Identity(), backbone.feature_info.channels()[0], size // POSE_STRIDE, COORDINATES
+    )
 
 
 def pose_resnet(timm_name: str, width: int, **options: Any) -> Builder:
@@ -101,10 +103,8 @@ def pose_resnet(timm_name: str, width: int, **options: Any) -> Builder:
 
         from pipeline.models.pose import PoseNet, deconvolutions
 
-        backbone = timm.create_model(
-            timm_name, in_chans=IN_CHANNELS, num_classes=0, global_pool="", **options
-        )
+        backbone = timm.create_model(timm_name, in_chans=CHANNELS, num_classes=0, global_pool="", **options)
         neck = deconvolutions(backbone.num_features, width, DECONVOLUTIONS)
-        return PoseNet(backbone, neck, width, size // POSE_STRIDE, OUTPUTS)
+        return PoseNet(backbone, neck, width, size // POSE_STRIDE, COORDINATES)
 
     return build

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.data.channels import COLOURS
 from pipeline.errors import ConfigError
 from pipeline.models.table import Backbone, find
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 HUB_FILE = "model.safetensors"
-RGB_CHANNELS = 3  # what ImageNet weights expect
 SUFFIXES = (".pt", ".pth", ".safetensors")
 NAMES_SHOWN = 5  # of a longer list of differences, in an error
 OPTIONAL_ENDING = "num_batches_tracked"  # a counter; torchvision's oldest checkpoints lack it
@@ -155,7 +155,7 @@ def _with_adapted_input(state: dict[str, Tensor], target: nn.Module) -> dict[str
 
     name, first = next((name, part) for name, part in target.named_modules() if isinstance(part, nn.Conv2d))
     weight = state.get(f"{name}.weight")
-    if weight is None or weight.ndim != first.weight.ndim or weight.shape[1] != RGB_CHANNELS:
+    if weight is None or weight.ndim != first.weight.ndim or weight.shape[1] != COLOURS:
         return state
     return {**state, f"{name}.weight": adapt_input_conv(first.in_channels, weight)}
 

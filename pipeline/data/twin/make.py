@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import TwinConfig
+from pipeline.data.channels import VIEWS
 from pipeline.data.freshfolder import fresh_folder
-from pipeline.data.packed import VIEWS, Sample, Summary, summarise
+from pipeline.data.packed import Sample, Summary, summarise
 from pipeline.data.packwriter import PackWriter
 from pipeline.data.twin.randomness import Purpose, generator
 from pipeline.data.twin.recording import Recording

@@ -7,10 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.channels import NO_RETURN_MM, SENTINEL_MM
 from pipeline.data.twin.render import View
 from pipeline.units import MM_PER_M
-
-NO_RETURN, SENTINEL = 0, 65535  # depth values that are not distances
 
 DISPLAY_GAMMA = 2.2
 TONE_STEPS = 4096  # resolution of the table from linear light to grey levels
@@ -55,9 +54,9 @@ def measure_depth(view: View, focal: float, number: int, rng: np.random.Generato
     noise *= np.float32(DEPTH_NOISE) * depth * depth
     reading: NDArray[np.uint16] = np.rint(np.float32(MM_PER_M) * (depth + noise)).astype(np.uint16)
     unseen = hidden_from_one_eye(depth, focal) | (view.cosine_P < GRAZING)
-    reading[unseen | (rng.random(reading.shape, np.float32) < SPECKLE)] = NO_RETURN
+    reading[unseen | (rng.random(reading.shape, np.float32) < SPECKLE)] = NO_RETURN_MM
     wrong = rng.poisson(SENTINEL_RATES[number] * len(reading))
-    reading[rng.integers(len(reading), size=wrong)] = SENTINEL
+    reading[rng.integers(len(reading), size=wrong)] = SENTINEL_MM
     return reading
 
 

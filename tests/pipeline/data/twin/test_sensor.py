@@ -1,7 +1,8 @@
 import numpy as np
 
+from pipeline.data.channels import NO_RETURN_MM, SENTINEL_MM
 from pipeline.data.twin.render import View
-from pipeline.data.twin.sensor import NO_RETURN, SENTINEL, develop, hidden_from_one_eye, measure_depth
+from pipeline.data.twin.sensor import develop, hidden_from_one_eye, measure_depth
 
 SIZE = 64
 
@@ -19,17 +20,17 @@ def test_depth_is_whole_millimetres_with_noise_holes_and_sentinels():
     depth = np.concatenate(
         [measure_depth(flat_view(0.7), 140.0, 2, np.random.default_rng(k)) for k in range(20)]
     )
-    valid = depth[(depth != NO_RETURN) & (depth != SENTINEL)].astype(float)
+    valid = depth[(depth != NO_RETURN_MM) & (depth != SENTINEL_MM)].astype(float)
     assert depth.dtype == np.uint16
     assert abs(valid.mean() - 700) < 0.5
     assert 0.3 < valid.std() < 3
-    assert 0.001 < (depth == NO_RETURN).mean() < 0.02
-    assert 0 < (depth == SENTINEL).mean() < 0.001
+    assert 0.001 < (depth == NO_RETURN_MM).mean() < 0.02
+    assert 0 < (depth == SENTINEL_MM).mean() < 0.001
 
 
 def test_nothing_returns_from_a_surface_seen_at_a_grazing_angle():
     depth = measure_depth(flat_view(0.7, cosine=0.05), 140.0, 0, np.random.default_rng(0))
-    assert np.isin(depth, (NO_RETURN, SENTINEL)).all()
+    assert np.isin(depth, (NO_RETURN_MM, SENTINEL_MM)).all()
 
 
 def test_the_background_left_of_an_object_is_hidden_from_the_second_eye():
