@@ -100,7 +100,7 @@ def render(root: Path, twin: TwinConfig) -> None:
     from pipeline.data.twin.make import render_pack
 
     with progress("rendering", twin.train + twin.test) as advance:
-        render_pack(root, twin, show=lambda done, total: advance())
+        render_pack(root, twin, step=advance)
 
 
 def settle(paths: StudyPaths, request: Request) -> None:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from pipeline import cli
@@ -20,11 +14,10 @@ from pipeline.data.layout import RawData, RawSample, RawSplit, open_raw
 from pipeline.data.packed import Pack, PackedSplit, Sample, Summary, open_pack, summarise
 from pipeline.data.packwriter import PackWriter
 from pipeline.data.progress import progress
+from pipeline.data.workers import in_order
 from pipeline.errors import DataError
 
 __all__ = ["Pack", "PackWriter", "PackedSplit", "Sample", "Summary", "open_pack", "pack_raw", "summarise"]
-
-WINDOW_PER_PROCESS = 4  # samples read ahead of the writer, which bounds the memory used
 
 Loaded = tuple[Sample, Summary] | DataError
 
@@ -48,11 +41,14 @@ def pack_raw(
     counts = {split.name: len(split.samples) for split in raw.splits}
     labelled = [split.name for split in raw.splits if split.labelled]
     left_out: dict[str, DataError] = {}
-    pool_scope = _pool(processes) if processes > 1 else nullcontext()
-    with PackWriter(root, counts, raw.height, raw.width, labelled, source) as writer, pool_scope as pool:
+    samples = [sample for split in raw.splits for sample in split.samples]
+    with (
+        PackWriter(root, counts, raw.height, raw.width, labelled, source) as writer,
+        in_order(_load, samples, processes) as results,
+    ):
         for split in raw.splits:
             kept = Kept()
-            for sample, loaded in _in_order(split.samples, pool, WINDOW_PER_PROCESS * processes):
+            for sample, loaded in zip(split.samples, results, strict=False):  # the next split takes the rest
                 _pack_one(writer, split.name, str(sample), loaded, kept, keep_going)
                 step()
             _close_split(writer, split, kept)
@@ -92,38 +88,6 @@ def _load(sample: RawSample) -> Loaded:
         return read, summarise(read)
     except DataError as error:
         return error
-
-
-def _pool(processes: int) -> ProcessPoolExecutor:
-    """Fresh processes, as forking a process with threads is unsafe; Ctrl-C ends them without a traceback."""
-    return ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def _in_order(
-    samples: Sequence[RawSample], pool: ProcessPoolExecutor | None, window: int
-) -> Iterator[tuple[RawSample, Loaded]]:
-    """Each sample with what reading it gave, in order, at most `window` of them ahead of the caller."""
-    if pool is None:
-        yield from ((sample, _load(sample)) for sample in samples)
-        return
-    coming = iter(samples)
-    ahead: deque[tuple[RawSample, Future[Loaded]]] = deque()
-    ahead.extend((sample, pool.submit(_load, sample)) for sample in islice(coming, window))
-    while ahead:
-        sample, future = ahead.popleft()
-        try:
-            loaded = future.result()
-        except BrokenProcessPool:
-            raise DataError(
-                f"{sample}: a packing process died, perhaps for want of memory; use fewer --processes"
-            ) from None
-        ahead.extend((later, pool.submit(_load, later)) for later in islice(coming, 1))
-        yield sample, loaded
 
 
 def build_parser() -> argparse.ArgumentParser:

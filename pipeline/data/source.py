@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.config import TwinConfig
+from pipeline.errors import DataError
 from pipeline.paths import PackPaths, Workspace
 
 
@@ -14,12 +15,26 @@ def twin_paths(workspace: Workspace, twin: TwinConfig) -> PackPaths:
 
 
 def data_set(given: Path | None, workspace: Workspace, twin: TwinConfig) -> Path:
-    """The folder of the packed data set: `given`, else the twin, which is rendered if it is not there yet."""
+    """The folder of the packed data set: `given`, else the twin, which is rendered if it is not there yet.
+
+    Shows on stderr how far the rendering is. Several commands may render the same twin at once: the first to
+    finish makes it appear, the others use it. Raises DataError if it cannot be rendered or written.
+    """
     if given is not None:
         return given
     paths = twin_paths(workspace, twin)
     if not paths.meta.exists():
-        from pipeline.data.twin.make import render_pack
-
-        render_pack(paths.root, twin)
+        _render(paths, twin)
     return paths.root
+
+
+def _render(paths: PackPaths, twin: TwinConfig) -> None:
+    from pipeline.data.progress import progress
+    from pipeline.data.twin.make import render_pack
+
+    try:
+        with progress("rendering", twin.train + twin.test) as step:
+            render_pack(paths.root, twin, step=step)
+    except DataError:
+        if not paths.meta.exists():  # else somebody finished the same twin meanwhile
+            raise

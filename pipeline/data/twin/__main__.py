@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline import cli
@@ -21,7 +18,6 @@ EXAMPLES = """\
   python -m pipeline.data.twin --out data/raw --train 50 --test 10 --raw
       the recorded data set's layout, as pipeline.data.pack reads it
 """
-LINES = 10  # progress lines where the output is not a terminal
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     """Renders what the arguments ask for."""
     args = build_parser().parse_args(argv)
     from pipeline.configfile import validated
+    from pipeline.data.progress import progress
     from pipeline.data.twin.make import render_pack, write_raw
 
     if args.processes is not None and args.processes < 1:
@@ -59,33 +56,12 @@ def main(argv: list[str] | None = None) -> None:
     asked = {name: getattr(args, name) for name in TwinConfig.model_fields}
     config = validated(TwinConfig, asked)
     started = time.monotonic()
-    with progress() as show:
-        (write_raw if args.raw else render_pack)(args.out, config, args.processes, show)
+    with progress("rendering", config.train + config.test) as step:
+        (write_raw if args.raw else render_pack)(args.out, config, args.processes, step)
     print(
         f"{args.out}: {config.train} training and {config.test} test samples, {config.size} x {config.size} "
         f"pixels, seed {config.seed}, in {time.monotonic() - started:.0f} s"
     )
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """A function that shows how many samples of how many are done: a bar on a terminal, lines elsewhere."""
-    if not sys.stderr.isatty():
-        yield show_line
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("rendering", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def show_line(done: int, total: int) -> None:
-    """Prints a line after each tenth of the samples."""
-    if done * LINES // total > (done - 1) * LINES // total:
-        print(f"rendered {done} of {total} samples", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 from collections.abc import Callable
@@ -19,10 +20,9 @@ from pipeline.data.packed import Sample, Summary, summarise
 from pipeline.data.packwriter import PackWriter
 from pipeline.data.twin.randomness import Purpose, generator
 from pipeline.data.twin.recording import Recording
-from pipeline.data.twin.workers import in_order
+from pipeline.data.workers import in_order
 from pipeline.errors import DataError
 
-Show = Callable[[int, int], None]  # called with the samples done and the samples in all
 SPLITS = ("train", "test")
 NOTICE = "RENDERED.txt"  # in the raw layout, which has no other place to say that it is not recorded data
 FRAMES_PER_PROCESS = 40  # starting a process pays from about this many on
@@ -48,27 +48,34 @@ def places(config: TwinConfig) -> list[Place]:
     return [Place(split, index, next(positions)) for split in SPLITS for index in range(counts[split])]
 
 
-def silent(done: int, total: int) -> None:
+def silent() -> None:
     """Shows no progress."""
 
 
-def render_pack(root: Path, config: TwinConfig, processes: int | None = None, show: Show = silent) -> None:
+def render_pack(
+    root: Path, config: TwinConfig, processes: int | None = None, step: Callable[[], None] = silent
+) -> None:
     """Renders the data set straight into packed arrays at `root`; both splits are labelled.
 
     The bytes depend on `config` only, not on `processes` (default: one per CPU, fewer for small sets).
-    Raises DataError if `root` holds something already, the disk is too small or a process dies.
+    `step` is called after each sample. Raises DataError if `root` holds something already, the disk is too
+    small or a process dies.
     """
     claim(root)
     todo = places(config)
     counts = {"train": config.train, "test": config.test}
-    with PackWriter(root, counts, config.size, config.size, SPLITS, _source(config)) as writer:
-        done = in_order(partial(_packable, config), todo, _processes(processes, len(todo)))
-        for number, (place, (sample, summary)) in enumerate(zip(todo, done, strict=True), start=1):
+    with (
+        PackWriter(root, counts, config.size, config.size, SPLITS, _source(config)) as writer,
+        in_order(partial(_packable, config), todo, _processes(processes, len(todo))) as rendered,
+    ):
+        for place, (sample, summary) in zip(todo, rendered, strict=True):
             writer.write(place.split, place.index, sample, summary)
-            show(number, len(todo))
+            step()
 
 
-def write_raw(root: Path, config: TwinConfig, processes: int | None = None, show: Show = silent) -> None:
+def write_raw(
+    root: Path, config: TwinConfig, processes: int | None = None, step: Callable[[], None] = silent
+) -> None:
     """Renders the data set into the raw layout at `root`, whole or not at all; only train has labels.
 
     Raises DataError as `render_pack` does.
@@ -79,22 +86,24 @@ def write_raw(root: Path, config: TwinConfig, processes: int | None = None, show
         with fresh_folder(root) as folder:
             (folder / "train" / "Y").mkdir(parents=True)
             (folder / NOTICE).write_text(f"{_source(config)}\n", encoding="utf-8")
-            done = in_order(
-                partial(_write_raw_sample, config, folder), todo, _processes(processes, len(todo))
-            )
-            for number, _ in enumerate(done, start=1):
-                show(number, len(todo))
+            work = partial(_write_raw_sample, config, folder)
+            with in_order(work, todo, _processes(processes, len(todo))) as written:
+                for _ in written:
+                    step()
     except OSError as error:
         raise DataError(f"{root}: cannot be written: {error.strerror or error}") from error
 
 
 def claim(root: Path) -> None:
     """Makes sure that a new data set may appear at `root`; an empty folder there is removed."""
-    if not root.exists():
+    try:
+        root.rmdir()  # the one check that nobody can come between
+    except FileNotFoundError:
         return
-    if not root.is_dir() or any(root.iterdir()):
-        raise DataError(f"{root}: exists and is not empty; choose another folder or remove this one first")
-    root.rmdir()
+    except OSError as error:
+        full = error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+        found = "exists and is not empty" if full else f"cannot be made afresh ({error.strerror})"
+        raise DataError(f"{root}: {found}; choose another folder or remove this one first") from None
 
 
 def _processes(wanted: int | None, frames: int) -> int:

@@ -22,18 +22,23 @@ AHEAD = 4  # tasks in flight per process: enough to keep it busy, few enough to 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def in_order(work: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
-    """Yields work(task) for each task, in order; with one process, in this one.
+@contextmanager
+def in_order(
+    work: Callable[[Task], Result], tasks: Sequence[Task], processes: int
+) -> Iterator[Iterator[Result]]:
+    """Yields an iterator over work(task) for each task, in order; with one process, computed in this one.
 
-    Raises DataError if a process dies, and whatever `work` raises.
+    No process is left when the block ends, so that nothing is written after it. The processes are fresh, as
+    forking one with threads is unsafe; they end with this one even if it is killed. The block raises what
+    `work` raises, and DataError if a process dies.
     """
     if processes == 1:
-        yield from map(work, tasks)
+        yield map(work, tasks)
         return
     with _single_threaded_children():
         pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start_worker)
         try:
-            yield from _windowed(pool, work, tasks, AHEAD * processes)
+            yield _windowed(pool, work, tasks, AHEAD * processes)
         except BrokenProcessPool:
             raise DataError(
                 f"one of {processes} processes died, most likely for lack of memory; use fewer (--processes)"
@@ -70,8 +75,8 @@ def _single_threaded_children() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ends at Ctrl-C without a traceback, and with the parent however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
