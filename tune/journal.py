@@ -10,9 +10,9 @@ import fcntl
 import json
 import os
 import platform
-import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -20,8 +20,8 @@ from typing import IO
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths, write_text_atomically
 from pipeline.records import Record, intact_length, read_journal, seconds_now
+from tune.scratch import remove_abandoned
 
-SCRATCH_PREFIX = "ft-"
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.1
 
 
@@ -65,6 +65,7 @@ class Journal:
 
     paths: StudyPaths
     scratch: str = ""
+    _me: Driver = field(init=False, repr=False)
     _lock: IO[bytes] = field(init=False, repr=False)
     _file: IO[bytes] = field(init=False, repr=False)
     _size: int = field(init=False, repr=False)
@@ -85,9 +86,9 @@ class Journal:
         """Removes what a killed driver left in its temporary folder; says who drives now."""
         previous = read_driver(self.paths)
         if previous and previous.host == platform.node() and previous.scratch:
-            remove_scratch(Path(previous.scratch))
-        me = Driver(platform.node(), os.getpid(), seconds_now(), self.scratch)
-        write_text_atomically(self.paths.driver, json.dumps(asdict(me)))
+            remove_abandoned(Path(previous.scratch))
+        self._me = Driver(platform.node(), os.getpid(), seconds_now(), self.scratch)
+        write_text_atomically(self.paths.driver, json.dumps(asdict(self._me)))
 
     def read(self) -> list[Record]:
         """Every record so far."""
@@ -109,8 +110,10 @@ class Journal:
         self._size += len(line)
 
     def close(self) -> None:
-        """Closes the file and lets the lock go."""
+        """Closes the file, claims the temporary folder no longer, and lets the lock go."""
         self._file.close()
+        with suppress(OSError):  # a full disk has been reported by then
+            write_text_atomically(self.paths.driver, json.dumps(asdict(replace(self._me, scratch=""))))
         self._lock.close()
 
     def __enter__(self) -> Journal:
@@ -120,12 +123,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def remove_scratch(folder: Path) -> None:
-    """Removes a driver's temporary folder; leaves anything that is not one alone."""
-    if folder.name.startswith(SCRATCH_PREFIX):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _locked(paths: StudyPaths) -> IO[bytes]:

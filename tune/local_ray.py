@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from tune.journal import SCRATCH_PREFIX, remove_scratch
+from tune.scratch import Scratch
 from tune.signals import interruptible
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
-MAX_SCRATCH_PARENT = 30  # characters: Ray adds some 70, and a socket's name has at most 107
 NEVER_S = "1000000000"
 
 ENVIRONMENT = {
@@ -42,10 +40,13 @@ class LocalRay:
 
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
-        parent = tempfile.gettempdir()
-        parent = parent if len(parent) <= MAX_SCRATCH_PARENT else "/tmp"
-        self.scratch = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent))  # mode 0700
+        self._scratch = Scratch()
         self._running = False
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of all its files."""
+        return self._scratch.root
 
     def start(self) -> None:
         """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once.
@@ -97,4 +98,4 @@ class LocalRay:
             import ray
 
             ray.shutdown()
-        remove_scratch(self.scratch)
+        self._scratch.remove()

@@ -16,7 +16,9 @@ import sys
 from pathlib import Path
 from pipeline.paths import StudyPaths
 from tune.journal import Journal
-journal = Journal(StudyPaths(Path(sys.argv[1])))
+from tune.scratch import Scratch
+scratch = Scratch()
+journal = Journal(StudyPaths(Path(sys.argv[1])), str(scratch.root))
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -60,6 +62,7 @@ def test_a_study_that_is_running_is_refused_with_how_to_follow_it(tmp_path: Path
         with pytest.raises(StudyError) as caught:
             Journal(paths)
         process.kill()
+    Journal(paths).close()
     assert f"study s is being run on {os.uname().nodename}, process {process.pid}, for 0 min" in str(
         caught.value
     )
@@ -71,17 +74,41 @@ def test_a_killed_driver_leaves_no_lock(paths: StudyPaths) -> None:
         process.kill()
         process.wait()
         assert not is_driven(paths)
-        Journal(paths).close()
+        Journal(paths).close()  # also removes its temporary folder
 
 
-def test_the_next_driver_removes_what_a_killed_one_left(paths: StudyPaths, tmp_path: Path) -> None:
-    scratch, precious = tmp_path / "ft-abc", tmp_path / "precious"
-    for folder in (scratch, precious):
-        folder.mkdir()
-        Journal(paths, scratch=str(folder)).close()
+def scratch_of(paths: StudyPaths) -> Path:
+    driver = read_driver(paths)
+    assert driver is not None
+    return Path(driver.scratch)
+
+
+def test_the_next_driver_removes_what_a_killed_one_left(paths: StudyPaths) -> None:
+    with holder(paths) as process:
+        scratch = scratch_of(paths)
+        assert scratch.is_dir()
+        process.kill()
     Journal(paths).close()
     assert not scratch.exists()
-    assert precious.exists()
+
+
+def test_the_next_driver_leaves_the_folder_of_a_living_one(paths: StudyPaths, tmp_path: Path) -> None:
+    other = Workspace(tmp_path).study("other")  # of a `--model all`, which goes on with one folder
+    with holder(other) as process:
+        scratch = scratch_of(other)
+        paths.root.mkdir()
+        paths.driver.write_bytes(other.driver.read_bytes())
+        Journal(paths).close()
+        assert scratch.is_dir()
+        process.kill()
+    Journal(other).close()
+
+
+def test_a_driver_that_ends_claims_no_folder_any_more(paths: StudyPaths) -> None:
+    Journal(paths, scratch="/tmp/ft-mine").close()
+    driver = read_driver(paths)
+    assert driver is not None
+    assert driver.scratch == ""
 
 
 def test_driver_json_names_this_process(paths: StudyPaths) -> None:
