@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
+
+DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+TORCH_WRITER = "inline_container.cc"  # torch's archives; reading a damaged one is a CheckpointError of ours
 
 
 class PipelineError(Exception):
@@ -46,3 +50,15 @@ def reason_of(error: BaseException) -> str:
     if type(error).__name__ == "OutOfMemoryError":  # torch.cuda's, without importing torch
         return "CUDA_OOM"
     return "USER_ERROR"
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """Whether an exception comes from a full or failing disk, which is no run's fault."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in DISK_ERRNOS:
+            return True
+        if isinstance(chain, RuntimeError) and TORCH_WRITER in str(chain):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False

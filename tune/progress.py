@@ -24,7 +24,7 @@ from pipeline.config import Scheduler
 from pipeline.records import Ended, Epoch, Lost, Record, Started, TrialState
 from pipeline.schedule import label
 from pipeline.units import to_mm
-from tune.study import Study
+from tune.study import Study, best_first
 
 WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
@@ -51,8 +51,7 @@ def _short_value(value: Any) -> str:
 
 def best_of(trials: Iterable[TrialState]) -> TrialState | None:
     """The trial with the lowest RMSE that has not failed; None before there is one."""
-    scored = [trial for trial in trials if trial.best_rmse is not None and trial.status != "failed"]
-    return min(scored, key=lambda trial: (trial.best_rmse, trial.number), default=None)
+    return next(iter(best_first(trials)), None)
 
 
 def line_for(study: Study, record: Record) -> str | None:

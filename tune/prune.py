@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.paths import StudyPaths
 from pipeline.records import TrialState
+from tune.study import best_first
 
 
 def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int) -> None:
@@ -16,7 +17,7 @@ def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int) -> None:
     `keep` best of the study. A trial that drops out of those never comes back, as the others only improve.
     """
     trials = list(trials)
-    best = _best(trials, keep)
+    best = {trial.number for trial in best_first(trials)[:keep]}
     for trial in trials:
         if trial.unfinished:
             continue
@@ -24,11 +25,6 @@ def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int) -> None:
         _remove(run.latest)
         if trial.status != "completed" and trial.number not in best:
             _remove(run.best)
-
-
-def _best(trials: list[TrialState], keep: int) -> set[int]:
-    scored = [(t.best_rmse, t.number) for t in trials if t.best_rmse is not None and t.status != "failed"]
-    return {number for _, number in sorted(scored)[:keep]}
 
 
 def _remove(path: Path) -> None:

@@ -78,6 +78,8 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
                 return "continue"
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
+            case "disk":
+                raise study.stuck(number, result["message"])
             case _:
                 study.ended(number, attempt, result["status"], result["reason"], result["message"])
                 return "stop"

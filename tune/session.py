@@ -13,23 +13,20 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config import RunConfig
-from pipeline.errors import PipelineError, reason_of
+from pipeline.errors import PipelineError, is_disk_trouble, reason_of
 from pipeline.paths import RunPaths, StudyPaths
 from pipeline.provenance import Purpose
+from pipeline.train import Report
 
 MAX_MESSAGE = 8000  # characters of a traceback that are kept
+DEVICE_ERRORS = ("CUDA error", "cuDNN error")
 Result = dict[str, Any]
-
-
-class Report(Protocol):
-    """Takes each epoch in order, also those of earlier attempts; RMSE in metres, epochs from 1."""
-
-    def __call__(self, *, epoch: int, rmse: float, seconds: float) -> None: ...  # noqa: D102
 
 
 class Fit(Protocol):
@@ -100,10 +97,27 @@ def free_gpu_memory() -> None:
     gc.collect()
     torch = sys.modules.get("torch")  # absent where a stand-in trains nothing
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # a broken context cannot, and its process ends
+            torch.cuda.empty_cache()
+
+
+def breaks_the_process(error: BaseException) -> bool:
+    """Whether CUDA is of no use any more in a process that met this error; want of memory passes."""
+    text = str(error)
+    fatal = type(error).__name__ == "AcceleratorError" or text.startswith(DEVICE_ERRORS)  # torch's
+    return fatal and "out of memory" not in text
 
 
 def _failure(error: BaseException) -> Result:
+    """The end of the trial, unless the fault is the disk's or leaves the process unusable for others."""
+    if is_disk_trouble(error):
+        return {"event": "disk", "message": _headline(error)}
+    if breaks_the_process(error):
+        return {"event": "broken", "message": _headline(error)}
     expected = isinstance(error, PipelineError)
     message = str(error) if expected else traceback.format_exc()[-MAX_MESSAGE:]
     return {"event": "ended", "status": "failed", "reason": reason_of(error), "message": message}
+
+
+def _headline(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -7,7 +7,8 @@ goes on; nothing about it lives anywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
@@ -33,6 +34,7 @@ from tune.space import Space, canonical
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
 MAX_FALSE_STARTS = 5
+MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
 
 Listener = Callable[["Study", Record], None]
 
@@ -148,13 +150,38 @@ class Study:
         return verdict.decision
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
-        """An attempt has come to its end by itself, and the trial with it."""
+        """An attempt has come to its end by itself, and the trial with it.
+
+        Raises StudyError if the first trials have all failed of the same error.
+        """
         state = self.trials[trial]
         if attempt != len(state.attempts):
             return
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
         self._assigned.discard(trial)
+        self._refuse_hopeless()
+
+    def _refuse_hopeless(self) -> None:
+        """Spares the trials that are left an error that is not theirs."""
+        ended = [trial for trial in self.trials.values() if not trial.unfinished]
+        if len(ended) < MAX_SAME_FAILURES or any(trial.epochs for trial in self.trials.values()):
+            return
+        if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
+            raise StudyError(
+                f"study {self.name}: the first {len(ended)} trials failed of the same error, and the others "
+                f"would too:\n{ended[0].message.strip()}\n"
+                "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "
+                "if it stays, the same command goes on with the trials that are left"
+            )
+
+    def stuck(self, trial: int, message: str) -> StudyError:
+        """The end of a search whose workers the disk fails: no trial's fault, and each would meet it."""
+        self._assigned.discard(trial)
+        return StudyError(
+            f"study {self.name}: the disk failed trial {trial}: {message}. No trial is lost: make room "
+            f"(see df {self.paths.root} and your quota) and give the same command again"
+        )
 
     def lost(self, trial: int, attempt: int, message: str) -> None:
         """The worker of a trial died: the trial goes on elsewhere, unless that has happened too often.
@@ -195,3 +222,14 @@ class Study:
         advance(self.trials, record)
         if isinstance(record, Drawn):
             self._taken.add(canonical(record.values))
+
+
+def best_first(trials: Iterable[TrialState]) -> list[TrialState]:
+    """The trials that have a result and have not failed, lowest RMSE first."""
+    scored = [(t.best_rmse, t.number, t) for t in trials if t.best_rmse is not None and t.status != "failed"]
+    return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
+
+
+def _cause(trial: TrialState) -> str:
+    """What a trial failed of, without the numbers that tell it from others."""
+    return re.sub(r"\d+", "#", trial.message.strip().rpartition("\n")[2])

@@ -1,6 +1,6 @@
 """One attempt at one trial inside a Ray actor: what training reports is what Ray is told, and nothing else.
 
-Checkpoints and records are the training function's own files; Ray moves none. To Ray only the death of the
+Checkpoints and records are the training function's own files; Ray moves none. To Ray only the end of the
 process is a failure.
 """
 
@@ -13,9 +13,14 @@ from typing import Any
 from ray import tune
 
 from pipeline.config import RunConfig
-from tune.session import Report, Result, Session, Task
+from pipeline.train import Report
+from tune.session import Result, Session, Task
 
 FLUSH_S = 60.0  # how long a stopped training function may take to write its best weights
+
+
+class BrokenWorkerError(Exception):
+    """This process can train nothing any more."""
 
 
 class FitTrainable(tune.Trainable):  # type: ignore[misc]
@@ -27,10 +32,16 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
         self._session: Session | None = None
 
     def step(self) -> Result:
-        """The next thing to tell the driver: first that the attempt has begun, then what training reports."""
+        """The next thing to tell the driver: first that the attempt has begun, then what training reports.
+
+        Raises BrokenWorkerError if the GPU cannot be used in this process any more: Ray ends it.
+        """
         common = {"trial": self.config["trial"], "attempt": self.config["attempt"]}
         if self._session is not None:
-            return common | self._session.next_result()
+            result = self._session.next_result()
+            if result["event"] == "broken":
+                raise BrokenWorkerError(result["message"])
+            return common | result
         self._session = Session(self._train)
         job = os.environ.get("SLURM_JOB_ID")
         return common | {"event": "started", "host": platform.node(), "job": job, "process": os.getpid()}
