@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import fill
 
-from pipeline.config import TwinConfig
 from pipeline.data.pack import open_pack
+from pipeline.data.source import data_set
 from pipeline.errors import StudyError
 from pipeline.leaderboard import refresh
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.provenance import Purpose, commit
 from pipeline.records import Ended, Epoch, Record
+from tune.check import Facts, check_data
 from tune.journal import Journal
 from tune.local_ray import LocalRay
 from tune.plan import Plan
@@ -29,34 +31,39 @@ UPKEEP_SHARE = 0.1  # at most this part of the driver's time
 
 
 class Upkeep:
-    """Keeps the leaderboard current and the disk bounded while a study runs."""
+    """Keeps the leaderboard current and the disk bounded while a study runs.
 
-    def __init__(self, workspace: Workspace) -> None:
+    What keeps it from that it tells `say`, each kind of error once: no other run's damage ends a search.
+    """
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], None]) -> None:
         self._workspace = workspace
+        self._say = say
         self._due = 0.0
-        self._behind = False
+        self._told: set[type[Exception]] = set()
 
     def after(self, study: Study, record: Record) -> None:
         """Does what is due after a record that may change a rank."""
         judged = isinstance(record, Epoch) and record.rung is not None
-        if judged or isinstance(record, Ended):
-            self._behind = True
-            if time.monotonic() >= self._due:
-                self.run(study)
-
-    def catch_up(self, study: Study) -> None:
-        """Does what was put off, if anything was."""
-        if self._behind:
+        if (judged or isinstance(record, Ended)) and time.monotonic() >= self._due:
             self.run(study)
 
     def run(self, study: Study) -> None:
         """Removes checkpoints that nobody needs, rebuilds the leaderboard."""
         start = time.monotonic()
-        prune(study.paths, study.trials.values(), study.experiment.search.keep)
-        refresh(self._workspace)
+        try:
+            prune(study.paths, study.trials.values(), study.experiment.search.keep)
+            refresh(self._workspace)
+        except Exception as error:
+            self._tell(error)
         end = time.monotonic()
-        self._behind = False
         self._due = end + max(UPKEEP_EVERY_S, (end - start) / UPKEEP_SHARE)
+
+    def _tell(self, error: Exception) -> None:
+        if type(error) not in self._told:
+            self._told.add(type(error))
+            what = f"{type(error).__name__}: {error}"
+            self._say(f"upkeep (leaderboard, old checkpoints) failed; the search goes on: {what}")
 
 
 def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
@@ -65,11 +72,12 @@ def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
     Raises StudyError if the study is being run, was started with another request, or had no result at all;
     DataError for unusable data; KeyboardInterrupt if the user stops it.
     """
-    request = make_request(plan)
+    data = data_set(plan.data, plan.workspace, plan.experiment.twin)
+    request = make_request(plan, data)
     with Journal(plan.workspace.study(plan.study), str(here.scratch)) as journal:
         settle(journal.paths, request)
-        upkeep = Upkeep(plan.workspace)
         with chatter_to(journal.paths.log) as terminal, Progress(terminal, here.workers.count) as progress:
+            upkeep = Upkeep(plan.workspace, progress.say)
 
             def listen(study: Study, record: Record) -> None:
                 progress.show(study, record)
@@ -77,30 +85,28 @@ def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
 
             study = Study(plan.study, plan.experiment, journal, listen)
             try:
-                go_on(study, plan, fit, here, progress)
+                go_on(study, Task(fit, data, study.paths, purpose(plan)), here, progress)
             except KeyboardInterrupt:
-                upkeep.catch_up(study)
                 progress.say(f"stopped; the same command resumes study {study.name} where it is now")
                 raise
-            upkeep.run(study)
+            finally:
+                upkeep.run(study)
         print(summary(study, plan.workspace))
 
 
-def make_request(plan: Plan) -> Request:
-    """What the study is asked for, after its data has been made ready."""
-    if plan.render is not None:
-        render(plan.data, plan.render)
-    fingerprint = open_pack(plan.data).meta.fingerprint
-    return Request(plan.study, plan.profile, fingerprint, commit(), plan.experiment)
+def make_request(plan: Plan, data: Path) -> Request:
+    """What the study is asked for on the packed data set `data`.
+
+    Raises ConfigError or DataError if no trial could be trained on it.
+    """
+    pack = open_pack(data)
+    check_data(plan.experiment, Facts.of_pack(pack))
+    return Request(plan.study, plan.profile, pack.meta.fingerprint, commit(), plan.experiment)
 
 
-def render(root: Path, twin: TwinConfig) -> None:
-    """Renders the stand-in data set, showing how far it is."""
-    from pipeline.data.progress import progress
-    from pipeline.data.twin.make import render_pack
-
-    with progress("rendering", twin.train + twin.test) as advance:
-        render_pack(root, twin, step=advance)
+def purpose(plan: Plan) -> Purpose:
+    """What the runs of a study are recorded as."""
+    return Purpose("search", plan.profile, plan.experiment.final.epochs)
 
 
 def settle(paths: StudyPaths, request: Request) -> None:
@@ -112,7 +118,7 @@ def settle(paths: StudyPaths, request: Request) -> None:
         request.write(paths)
 
 
-def go_on(study: Study, plan: Plan, fit: Fit, here: LocalRay, progress: Progress) -> None:
+def go_on(study: Study, task: Task, here: LocalRay, progress: Progress) -> None:
     """Lets Ray, started for it, execute what is left of the study."""
     if study.complete:
         progress.say(f"study {study.name} is complete already; nothing to run")
@@ -121,8 +127,7 @@ def go_on(study: Study, plan: Plan, fit: Fit, here: LocalRay, progress: Progress
     here.start()
     from tune.ray_adapter import execute  # imports Ray, which LocalRay has to start first
 
-    purpose = Purpose("search", plan.profile, plan.experiment.final.epochs)
-    execute(study, Task(fit, plan.data, study.paths, purpose), here)
+    execute(study, task, here)
     if study.exhausted:
         progress.say(f"every configuration of the space was tried: {len(study.trials)} trials are all")
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from pipeline.config import Choice, Distribution, Experiment, LogUniform, TwinConfig
 from pipeline.configfile import load_experiment, shipped
+from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
 from tune.asha import milestones
+from tune.check import Facts, check_data, check_experiment
 from tune.local_ray import Workers
 from tune.progress import short
-from tune.request import fresh_name
-from tune.space import Space
+from tune.request import fresh_name, refuse_name
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
 WIDTH, LABEL_WIDTH = 80, 11
@@ -37,15 +38,14 @@ class Because:
 
 @dataclass(frozen=True)
 class Plan:
-    """One study to be run. `render` is the twin that has to be rendered first, into `data`."""
+    """One study to be run, on the data set given or, without one, on the experiment's twin."""
 
     workspace: Workspace
     study: str
     experiment: Experiment
     profile: str
     workers: Workers
-    data: Path
-    render: TwinConfig | None
+    data: Path | None
     lines: tuple[tuple[str, str], ...]
 
     def text(self) -> str:
@@ -66,9 +66,12 @@ class Plan:
 def make_plans(args: Namespace) -> list[Plan]:
     """The studies that the command line asks for, one a model.
 
-    Raises StudyError for what this version cannot do, ConfigError for a request that cannot be run.
+    Raises StudyError for what this version cannot do, ConfigError or DataError for a request of which no
+    trial could be trained.
     """
     refuse_cluster(args.executor)
+    if args.study is not None:
+        refuse_name(args.study)
     if args.model == "all" and args.study is not None:
         raise StudyError("--study names one study; with --model all each is named after its model")
     gpus = visible_gpus()
@@ -90,13 +93,15 @@ def make_plan(model: str, args: Namespace, gpus: int) -> Plan:
     """The plan for one model on this machine with that many GPUs."""
     profile = _profile(args.profile, gpus)
     experiment = load_experiment(model, profile.value, overrides=_overrides(args))
+    refuse_other_model(model, experiment)
+    check_experiment(experiment)
     gpus = _usable(gpus, experiment)
     workers, why_workers = choose_workers(args.workers, gpus)
     workspace = Workspace(args.runs.resolve())
     study = args.study or model
     study = fresh_name(workspace, study) if args.fresh else study
-    data, render, why_data = _data(args.data, workspace, experiment.twin)
-    Space(experiment.search.space, experiment.run())  # refuses a space that does not fit
+    data = args.data and args.data.resolve()
+    check_data(experiment, _facts(data, workspace, experiment.twin))
     lines = [
         ("study", _study_line(workspace, study)),
         ("model", _model_line(experiment)),
@@ -104,13 +109,22 @@ def make_plan(model: str, args: Namespace, gpus: int) -> Plan:
         ("executor", _executor_line(args.executor)),
         ("workers", f"{workers.count} with {_plural(workers.threads, 'thread')} each ({why_workers})"),
         ("device", _device_line(experiment, gpus)),
-        ("data", why_data),
+        ("data", _data_line(args.data, workspace, experiment.twin)),
         *_search_lines(experiment),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
         ("stop", "Ctrl-C; the same command resumes" + (f" with --study {study}" if args.fresh else "")),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
     ]
-    return Plan(workspace, study, experiment, profile.value, workers, data, render, tuple(lines))
+    return Plan(workspace, study, experiment, profile.value, workers, data, tuple(lines))
+
+
+def refuse_other_model(model: str, experiment: Experiment) -> None:
+    """Raises ConfigError if an override takes another backbone than the one whose settings were loaded."""
+    if experiment.model.name != model:
+        raise ConfigError(
+            f"--set model.name={experiment.model.name}, but the space and the settings are those of {model}; "
+            f"give --model {experiment.model.name} instead"
+        )
 
 
 def visible_gpus() -> int:
@@ -149,17 +163,27 @@ def _overrides(args: Namespace) -> list[str]:
 def _usable(gpus: int, experiment: Experiment) -> int:
     if experiment.device == "cuda" and not gpus:
         raise ConfigError("device: cuda was asked for, but torch sees no GPU; set device=auto or device=cpu")
-    return 0 if experiment.device == "cpu" else gpus
+    usable = 0 if experiment.device == "cpu" else gpus
+    if experiment.train.precision == "fp16" and not usable:
+        raise ConfigError(
+            "train.precision: fp16 needs a GPU, and none is in use; on the CPU use fp32 or bf16"
+        )
+    return usable
 
 
-def _data(asked: Path | None, workspace: Workspace, twin: TwinConfig) -> tuple[Path, TwinConfig | None, str]:
-    if asked is not None:
-        return asked.resolve(), None, f"{asked} (--data or PIPELINE_DATA)"
+def _facts(given: Path | None, workspace: Workspace, twin: TwinConfig) -> Facts:
+    pack = twin_paths(workspace, twin)
+    if given is None and not pack.meta.exists():
+        return Facts.of_twin(twin)
+    return Facts.of_pack(open_pack(given or pack.root))
+
+
+def _data_line(given: Path | None, workspace: Workspace, twin: TwinConfig) -> str:
+    if given is not None:
+        return f"{given} (--data or PIPELINE_DATA)"
     pack = twin_paths(workspace, twin)
     what = f"the rendered stand-in, {twin.train} + {twin.test} samples of {twin.size} px"
-    if pack.meta.exists():
-        return pack.root, None, f"{pack.root} ({what}; no --data)"
-    return pack.root, twin, f"{pack.root} ({what}, rendered first; no --data)"
+    return f"{pack.root} ({what}{'' if pack.meta.exists() else ', rendered first'}; no --data)"
 
 
 def _study_line(workspace: Workspace, study: str) -> str:
@@ -168,10 +192,9 @@ def _study_line(workspace: Workspace, study: str) -> str:
 
 
 def _model_line(experiment: Experiment) -> str:
-    from pipeline.models import arch, require_weights
+    from pipeline.models import arch
 
     model = experiment.model
-    require_weights(model.name, model.pretrained, model.small)
     return f"{model.name}: {arch(model.name, model.small)}, pretrained {str(model.pretrained).lower()}"
 
 

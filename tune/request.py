@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from pipeline.paths import StudyPaths, Workspace, write_text_atomically
 
 FREE_KEYS = ("commit", "experiment.device", "experiment.checkpoint_every_s")  # no influence on the result
 TRIALS_KEY = "experiment.search.trials"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,15 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         found |= flat(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return found
+
+
+def refuse_name(name: str) -> None:
+    """Raises StudyError for a study's name that would not be one folder under RUNS/studies."""
+    if not NAME.fullmatch(name):
+        raise StudyError(
+            f"--study {name!r}: a name is made of letters, digits, '.', '_' and '-', and starts with "
+            "a letter or digit; --runs chooses the folder"
+        )
 
 
 def fresh_name(workspace: Workspace, base: str) -> str:

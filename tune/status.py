@@ -146,25 +146,32 @@ def studies_table(studies: list[StudyPaths]) -> Table:
     """One row a study."""
     from rich.table import Table
 
+    table = Table("study", "driver", "trials", "now", "best", "trial", box=None, pad_edge=False)
+    for study in studies:
+        table.add_row(study.root.name, driver_text(study), *study_cells(study))
+    return table
+
+
+def study_cells(study: StudyPaths) -> list[str]:
+    """What a study's records say, or why they cannot be read: one bad study must not hide the others."""
+    from pipeline.errors import PipelineError
     from tune.progress import best_of, mm
     from tune.request import read_request
 
-    table = Table("study", "driver", "trials", "now", "best", "trial", box=None, pad_edge=False)
-    for study in studies:
+    try:
         trials = trials_of(study).values()
         request = read_request(study)
-        asked = request.experiment.search.trials if request else "?"
-        best = best_of(trials)
-        counts = Counter(trial.status for trial in trials)
-        table.add_row(
-            study.root.name,
-            driver_text(study),
-            f"{sum(not trial.unfinished for trial in trials)}/{asked}",
-            ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
-            mm(best.best_rmse) if best else "-",
-            str(best.number) if best else "-",
-        )
-    return table
+    except (PipelineError, OSError) as error:
+        return ["-", f"unreadable: {error}", "-", "-"]
+    asked = request.experiment.search.trials if request else "?"
+    best = best_of(trials)
+    counts = Counter(trial.status for trial in trials)
+    return [
+        f"{sum(not trial.unfinished for trial in trials)}/{asked}",
+        ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
+        mm(best.best_rmse) if best else "-",
+        str(best.number) if best else "-",
+    ]
 
 
 def trials_table(study: StudyPaths) -> Table:
@@ -224,10 +231,14 @@ def as_json(workspace: Workspace, name: str | None, number: int | None) -> dict[
 
 
 def study_json(study: StudyPaths) -> dict[str, Any]:
-    """A study's driver and trials."""
+    """A study's driver and trials, or the error that keeps them from being read."""
+    from pipeline.errors import PipelineError
     from tune.journal import is_driven
 
-    trials = trials_of(study).values()
+    try:
+        trials = trials_of(study).values()
+    except (PipelineError, OSError) as error:
+        return {"driven": is_driven(study), "error": str(error)}
     return {"driven": is_driven(study), "trials": [trial_json(trial) for trial in trials]}
 
 

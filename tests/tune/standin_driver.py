@@ -14,10 +14,10 @@ from pipeline.config import Experiment, RunConfig
 from pipeline.errors import DivergedError
 from pipeline.paths import RunPaths, Workspace
 from pipeline.provenance import Purpose
+from pipeline.train import Report
 from tune.driver import carry_out
 from tune.local_ray import LocalRay, Workers
 from tune.plan import Plan
-from tune.session import Report
 
 SPACE = {"train.lr": {"log_uniform": (1e-4, 1e-2)}, "train.batch_size": {"choice": (8, 16)}}
 SEARCH = {"epochs": 9, "grace": 1, "reduction": 3, "space": SPACE, "keep": 2}
@@ -55,7 +55,7 @@ def main() -> None:
     experiment = Experiment.model_validate(
         {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH}}
     )
-    plan = Plan(Workspace(runs), "s", experiment, "smoke", Workers(2, 1), data, None, ())
+    plan = Plan(Workspace(runs), "s", experiment, "smoke", Workers(2, 1), data, ())
     with LocalRay(plan.workers) as here:
         carry_out(plan, partial(fit, pause=pause), here)
 

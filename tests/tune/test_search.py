@@ -2,10 +2,12 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.config import LogUniform
-from pipeline.errors import ConfigError, PipelineError, StudyError
+from pipeline.data.pack import PackWriter, Sample
+from pipeline.errors import ConfigError, DataError, PipelineError, StudyError
 from pipeline.paths import Workspace
 from tune.plan import choose_workers, make_plans
 from tune.request import Request
@@ -116,6 +118,20 @@ def test_a_cluster_is_refused_when_found_but_not_inside_an_allocation(
         (["--model", "resnet50", "--set", "search.spaces=1"], "unknown key 'spaces'; known here: trials"),
         (["--model", "resnet50", "--set", "search.space.train.lr=1"], "search.space"),
         (["--model", "resnet50", "--epochs", "0"], "search.epochs"),
+        (["--model", "resnet50", "--study", "../x"], r"--study '\.\./x': a name is made of letters"),
+        (["--model", "resnet50", "--study", "a/b"], "--study 'a/b'"),
+        (["--model", "resnet50", "--set", "model.name=hrnet"], "give --model hrnet instead"),
+        (["--model", "resnet50", "--set", "model.pretrained=true"], "no pretrained weights"),
+        (["--model", "resnet50", "--set", "train.precision=fp16"], "fp16 needs a GPU, and none is in use"),
+        (["--model", "resnet50", "--set", "data.split=kfold:5/5"], "folds are numbered from 0 to K-1"),
+        (["--model", "resnet50", "--set", "data.split=head:0.0"], "needs a fraction between 0 and 1"),
+        (["--model", "resnet50", "--set", "data.split=full"], "leaves nothing to validate on"),
+        (
+            ["--model", "resnet50", "--set", "search.space.data.split={choice: [head:0.7, full]}"],
+            "data.split 'full'",
+        ),
+        (["--model", "resnet50", "--set", "twin.size=100"], "100 x 100 pixels; .* multiple of 32"),
+        (["--model", "resnet50", "--data", "/nonexistent"], "/nonexistent: not a packed data set"),
     ],
 )
 def test_what_cannot_be_run_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -139,6 +155,34 @@ def test_one_worker_a_gpu_or_a_core() -> None:
     assert choose_workers(3, gpus=0)[0].threads == max(1, cores // 3)
     with pytest.raises(StudyError, match="--workers 5, but there are 4 GPUs"):
         choose_workers(5, gpus=4)
+
+
+def unusual_pack(root: Path, height: int, labelled: bool) -> Path:
+    with PackWriter(root, {"train": 4}, height, 64, ("train",) if labelled else (), "made up") as writer:
+        for index in range(4):
+            rgb, depth = np.zeros((9, height, 64), np.uint8), np.full((3, height, 64), 500, np.uint16)
+            writer.write("train", index, Sample(rgb, depth, index, np.zeros(12) if labelled else None))
+    return root
+
+
+@pytest.mark.usefixtures("no_slurm")
+@pytest.mark.parametrize(
+    ("height", "labelled", "message"),
+    [(96, True, "images of 96 x 64 pixels; .* square"), (64, False, "the train split has no labels")],
+)
+def test_data_that_cannot_be_searched_on_are_refused(
+    tmp_path: Path, height: int, labelled: bool, message: str
+) -> None:
+    data = unusual_pack(tmp_path / "pack", height, labelled)
+    with pytest.raises(DataError, match=message):
+        main(["--model", "resnet50", "--profile", "smoke", "--data", str(data), "--dry-run"])
+
+
+@pytest.mark.parametrize("count", ["abc", "0", "1.5"])
+def test_workers_are_a_whole_number(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--model", "resnet50", "--workers", count])
+    assert f"{count!r}: a whole number of at least 1 is needed" in capsys.readouterr().err
 
 
 def test_options_that_do_not_exist_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

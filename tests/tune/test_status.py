@@ -92,6 +92,22 @@ def test_an_empty_workspace_says_how_to_start(tmp_path: Path, capsys: pytest.Cap
     assert "python -m tune.search --model NAME" in " ".join(shown(capsys, "--runs", str(tmp_path)))
 
 
+def test_a_study_that_cannot_be_read_hides_no_other(
+    runs: Path, paths: StudyPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = paths.root.with_name("damaged")
+    damaged.mkdir()
+    (damaged / "study.yaml").write_text("study: damaged\n")
+    (damaged / "journal.jsonl").write_text("what is this\n")
+    text = " ".join("\n".join(shown(capsys, "--runs", str(runs))).split())
+    assert "damaged not running - unreadable:" in text
+    assert "s not running 2/6" in text
+    main(["--runs", str(runs), "--json"])
+    studies = json.loads(capsys.readouterr().out)
+    assert "is not a JSON object" in studies["damaged"]["error"]
+    assert len(studies["s"]["trials"]) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
