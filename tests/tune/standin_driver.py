@@ -1,8 +1,11 @@
 """RUNS DATA TRIALS SECONDS: a real search, Ray and all, whose training function makes its curves up.
 
-The training function resumes as the real one does: it reports what it had done before, then goes on.
+The training function resumes as the real one does: it reports what it had done before, then goes on. The
+variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`).
 """
 
+import errno
+import os
 import random
 import sys
 import time
@@ -21,7 +24,7 @@ from tune.plan import Plan
 
 SPACE = {"train.lr": {"log_uniform": (1e-4, 1e-2)}, "train.batch_size": {"choice": (8, 16)}}
 SEARCH = {"epochs": 9, "grace": 1, "reduction": 3, "space": SPACE, "keep": 2}
-DIVERGING_TRIAL = 3
+DIVERGING_TRIAL, FAULTY_TRIAL = 3, 2
 FLUSH_S = 0.2
 
 
@@ -35,6 +38,7 @@ def fit(
     pause: float,
 ) -> None:
     paths.root.mkdir(parents=True, exist_ok=True)
+    meet_fault(int(paths.root.name), attempt)
     done = int(paths.latest.read_text()) if paths.latest.exists() else 0
     quality = random.Random(config.hash()).uniform(2e-3, 8e-3)
     try:
@@ -48,6 +52,14 @@ def fit(
     finally:
         time.sleep(FLUSH_S)  # the best weights take their time
         paths.best.write_text(str(attempt))
+
+
+def meet_fault(trial: int, attempt: int) -> None:
+    fault = os.environ.get("FAULT")
+    if fault == "gpu" and (trial, attempt) == (FAULTY_TRIAL, 1):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand so on")
+    if fault == "disk" and trial >= FAULTY_TRIAL:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.data.pack import PackWriter, Sample
 from pipeline.paths import StudyPaths, Workspace
-from pipeline.records import Ended, Epoch, fold, read_journal
+from pipeline.records import Ended, Epoch, Lost, fold, read_journal
 from tune.asha import Rungs
 from tune.journal import is_driven, read_driver
 
@@ -38,8 +38,8 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def start(runs: Path, data: Path, trials: int, pause: float) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def start(runs: Path, data: Path, trials: int, pause: float, fault: str = "") -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FAULT": fault}
     return subprocess.Popen(
         [sys.executable, str(DRIVER), str(runs), str(data), str(trials), str(pause)],
         stdout=subprocess.PIPE,
@@ -161,3 +161,31 @@ def test_a_killed_worker_costs_an_attempt_and_nothing_else(tmp_path: Path, data:
     assert "lost its worker" in output
     assert fold(read_journal(paths.journal))[running.number].losses == 1
     assert_sound(paths, 4)
+
+
+def test_a_worker_that_cannot_use_its_gpu_any_more_is_replaced(tmp_path: Path, data: Path) -> None:
+    paths = Workspace(tmp_path).study("s")
+    driver = start(tmp_path, data, trials=4, pause=0.05, fault="gpu")
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    assert_sound(paths, 4)
+    (lost,) = (record for record in read_journal(paths.journal) if isinstance(record, Lost))
+    assert "CUDA error: an illegal memory access" in lost.message
+    trials = fold(read_journal(paths.journal))
+    broken = trials[lost.trial].attempts[0]
+    later = [a for trial in trials.values() for a in trial.attempts if a.time > lost.time]
+    assert broken.pid not in {attempt.pid for attempt in later}
+    assert trials[lost.trial].status in {"completed", "stopped"}
+
+
+def test_a_full_disk_ends_the_search_which_then_goes_on_with_every_trial(tmp_path: Path, data: Path) -> None:
+    paths = Workspace(tmp_path).study("s")
+    driver = start(tmp_path, data, trials=6, pause=0.05, fault="disk")
+    output = driver.communicate()[0]
+    assert driver.returncode == 2, output
+    assert "No space left on device. No trial is lost: make room" in output
+    assert not any(trial.status == "failed" for trial in fold(read_journal(paths.journal)).values())
+    again = start(tmp_path, data, trials=6, pause=0.05)
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    assert_sound(paths, 6)
