@@ -108,10 +108,10 @@ def _is_exponent(text: str) -> bool:
 def with_value(tree: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     """A copy of `tree` with the dotted `key` set; below `space`, the rest is one key, such as train.lr."""
     head, _, rest = key.partition(".")
-    if head == "space":
-        return {**tree, head: {**tree.get(head, {}), rest: value}}
     if not rest:
         return {**tree, head: value}
+    if head == "space":
+        return {**tree, head: {**tree.get(head, {}), rest: value}}
     section = tree.get(head, {})
     return {**tree, head: with_value(section if isinstance(section, dict) else {}, rest, value)}
 

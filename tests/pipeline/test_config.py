@@ -89,6 +89,7 @@ def test_overrides_reach_into_sections():
 def test_a_range_of_the_space_can_be_overridden():
     tree = with_overrides(MINIMAL, ["search.space.train.lr={log_uniform: [0.1, 1]}"])
     assert tree["search"] == {"space": {"train.lr": {"log_uniform": [0.1, 1]}}}
+    assert with_overrides(tree, ["search.space={}"])["search"] == {"space": {}}
 
 
 @pytest.mark.parametrize("text", ["foo of 200", "[[1]] of x of 200", "{1} of 200", "30 of 0", "1 2 of 9"])
