@@ -49,9 +49,7 @@ def fraction_of_run(value: Any) -> Any:
     numbers, base = re.findall(NUMBER, match[1]), int(match[2])
     is_list = match[1].startswith("[")
     if base <= 0 or re.sub(NUMBER, "", match[1]).strip("[], ") or not (is_list or len(numbers) == 1):
-        raise ValueError(
-            f'{value!r}: expected epochs with a base, as in "30 of 200" or "[30, 60] of 200"'
-        )
+        raise ValueError(f'{value!r}: expected epochs with a base, as in "30 of 200" or "[30, 60] of 200"')
     fractions = [float(number) / base for number in numbers]
     return fractions if is_list else fractions[0]
 
@@ -211,7 +209,8 @@ class Choice(Strict):
 
 
 def _kind_of_distribution(value: Any) -> str | None:
-    keys = list(value) if isinstance(value, dict) else list(type(value).model_fields)
+    """The one key of a distribution, as read from YAML or as built; None for anything else."""
+    keys = list(value) if isinstance(value, dict) else list(getattr(type(value), "model_fields", []))
     return str(keys[0]) if len(keys) == 1 else None
 
 
