@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def run(*arguments):
 
 def mean_predictor_rmse(data):
     """What predicting the training mean gives on the validation rows, in metres."""
-    split = open_pack(data).split("train")
+    split = open_pack(Path(data)).split("train")
     train, validation = split_indices("head:0.7", split.ids)
     mean = split.labels[train].mean(axis=0)
     return rmse_m(np.broadcast_to(mean, (len(validation), 12)), split.labels[validation])
@@ -95,7 +96,7 @@ def test_the_final_run_leaves_a_submission(quick_start):
     assert "the row it came from: validation RMSE" in output
     (path,) = runs.glob("final/*/submission.csv")
     best = yaml.safe_load((runs / "best.yaml").read_text())
-    split = open_pack(best["data"]).split("test")
+    split = open_pack(Path(best["data"])).split("test")
     table = pd.read_csv(path)
     assert table["ID"].tolist() == split.ids.tolist()
     rmse = rmse_m(table.iloc[:, 1:].to_numpy(), split.labels)
