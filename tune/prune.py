@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.paths import StudyPaths, remove_stale
+from pipeline.paths import StudyPaths
 from pipeline.records import TrialState
 from tune.study import best_first
 
@@ -13,7 +13,7 @@ from tune.study import best_first
 def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int) -> None:
     """Removes what no trial needs any more; unfinished trials keep all.
 
-    An ended trial needs no state to resume from, nor what a killed worker was writing. Its best weights stay if it was completed or is one of the
+    An ended trial needs no state to resume from. Its best weights stay if it was completed or is one of the
     `keep` best of the study. A trial that drops out of those never comes back, as the others only improve.
     """
     trials = list(trials)
@@ -22,7 +22,6 @@ def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int) -> None:
         if trial.unfinished:
             continue
         run = paths.trial(trial.number)
-        remove_stale(run.root)
         _remove(run.latest)
         if trial.status != "completed" and trial.number not in best:
             _remove(run.best)
