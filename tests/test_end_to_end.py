@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import time
@@ -17,12 +15,17 @@ import yaml
 from pipeline.configfile import shipped
 from pipeline.data.pack import open_pack
 from pipeline.data.split import split_indices
+from pipeline.paths import Workspace
 from pipeline.predict import rmse_m
 from pipeline.records import Epoch, fold, read_journal
+from tune.journal import read_driver
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
 QUICK_START_S = 300
+KILLS = 3
+POLL_S = 0.05
+AGENTS_LEAVE_S = 120  # two helpers of a killed Ray stay for a minute
 
 
 def start(*arguments, **options):
@@ -114,6 +117,20 @@ def test_every_backbone_is_searched_in_the_smoke_profile(model, twin, tmp_path):
     assert len(board) == 2
 
 
+def test_all_models_are_searched_on_one_stand_in_that_the_first_study_renders(tmp_path):
+    settings = ["--trials", 1, "--epochs", 1, "--set", "search.grace=1", "--profile", "smoke"]
+    settings += ["--set", "twin.train=48", "--set", "twin.test=2"]
+    output = run("tune.search", "--model", "all", "--executor", "local", "--runs", tmp_path, *settings)
+    assert " ".join(output.split()).count("rendered on first use; no --data") == len(shipped("model"))
+    board = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert sorted(board["study"]) == shipped("model")
+    assert set(board["status"]) == {"completed"}
+    assert board["data"].nunique() == 1
+    assert len(list((tmp_path / "data").iterdir())) == 1
+    scratches = {read_driver(study).scratch for study in Workspace(tmp_path).studies()}
+    assert scratches == {""}
+
+
 def processes_of(folder):
     """Command lines of living processes that mention the folder."""
     found = []
@@ -128,32 +145,62 @@ def processes_of(folder):
     return found
 
 
-def test_a_search_killed_at_random_moments_accounts_for_every_trial(twin, tmp_path):
+def wait_until(condition, process):
+    """Returns when the condition holds; the process must not end before."""
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(POLL_S)
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+
+
+def epochs_in(journal):
+    return [record for record in read_journal(journal) if isinstance(record, Epoch)]
+
+
+def test_a_search_killed_again_and_again_accounts_for_every_trial(twin, tmp_path):
     settings = ["--trials", 6, "--epochs", 6, "--set", "search.grace=1", "--profile", "smoke"]
     command = ["tune.search", "--model", "resnet50", "--executor", "local", "--data", twin]
-    moments, kills = random.Random(), 0
-    while True:
+    study, scratches = Workspace(tmp_path).study("resnet50"), []
+    for _ in range(KILLS):
+        enough = len(epochs_in(study.journal)) + 2
         process = start(*command, "--runs", tmp_path, *settings)
-        try:
-            output, _ = process.communicate(timeout=moments.uniform(12, 40) if kills < 4 else None)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        assert process.returncode == 0, output
-        break
-    print(f"killed {kills} times")
-    records = read_journal(tmp_path / "studies/resnet50/journal.jsonl")
+        wait_until(lambda enough=enough: len(epochs_in(study.journal)) >= enough, process)
+        scratches.append(read_driver(study).scratch)
+        assert processes_of(scratches[-1]), "this sees no process of Ray's"
+        kill(process)
+        assert any(trial.unfinished for trial in fold(read_journal(study.journal)).values())
+    run(*command, "--runs", tmp_path, *settings)
+    records = read_journal(study.journal)
     trials = fold(records)
     assert sorted(trials) == list(range(6))
     assert all(trial.status in {"completed", "stopped"} for trial in trials.values())
+    assert sum(len(trial.attempts) - 1 for trial in trials.values()) >= KILLS
     epochs = [(record.trial, record.epoch) for record in records if isinstance(record, Epoch)]
     assert len(epochs) == len(set(epochs)), "an epoch was counted twice"
     for trial in trials.values():
         assert sorted(trial.epochs) == list(range(1, max(trial.epochs) + 1)), "an epoch was skipped"
     assert len(pd.read_csv(tmp_path / "leaderboard.csv")) == 6
-    assert processes_of(tmp_path) == []
+    assert len(set(scratches)) == KILLS
+    deadline = time.monotonic() + AGENTS_LEAVE_S
+    while left := [command for scratch in scratches for command in processes_of(scratch)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(1)
+    assert not any(Path(scratch, "lock").exists() for scratch in scratches)
+
+
+def step_on_disk(run):
+    """(epoch, step) in a run's latest checkpoint; (0, 0) before there is one."""
+    import torch
+
+    try:
+        progress = torch.load(run / "latest.pt", weights_only=True)["progress"]
+    except FileNotFoundError:
+        return 0, 0
+    return progress["epoch"], progress["step"]
 
 
 def test_a_run_killed_with_9_in_an_epoch_equals_the_uninterrupted_one(twin, tmp_path):
@@ -162,19 +209,16 @@ def test_a_run_killed_with_9_in_an_epoch_equals_the_uninterrupted_one(twin, tmp_
     settings = ["--model", "resnet50", "--profile", "smoke", "--data", twin, "--runs", tmp_path]
     settings += ["--set", "train.epochs=6", "--set", "checkpoint_every_s=0"]
     run("pipeline.train", *settings, "--out", tmp_path / "whole")
-    cut, steps = tmp_path / "cut", set()
-    while not (cut / "outcome.json").exists():
+    cut, steps = tmp_path / "cut", []
+    for epoch in range(KILLS):
         process = start("pipeline.train", *settings, "--out", cut)
-        try:
-            output, _ = process.communicate(timeout=random.uniform(4, 9) if len(steps) < 4 else None)
-            assert process.returncode == 0, output
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            if (cut / "latest.pt").exists():
-                progress = torch.load(cut / "latest.pt", weights_only=True)["progress"]
-                steps.add((progress["epoch"], progress["step"]))
-    print(f"killed with these (epoch, step) on disk: {sorted(steps)}")
+        reached = max([(epoch, 0), *steps])
+        wait_until(lambda reached=reached: step_on_disk(cut) > reached, process)
+        kill(process)
+        steps.append(step_on_disk(cut))
+    run("pipeline.train", *settings, "--out", cut)
+    print(f"killed with these (epoch, step) on disk: {steps}")
+    assert steps == sorted(set(steps)), "a kill undid progress"
     assert any(step > 0 for _, step in steps), "no kill fell inside an epoch"
     one, other = (torch.load(path / "best.pt", weights_only=True) for path in (tmp_path / "whole", cut))
     assert all(torch.equal(one["model"][name], other["model"][name]) for name in one["model"])

@@ -183,7 +183,7 @@ def _data_line(given: Path | None, workspace: Workspace, twin: TwinConfig) -> st
         return f"{given} (--data or PIPELINE_DATA)"
     pack = twin_paths(workspace, twin)
     what = f"the rendered stand-in, {twin.train} + {twin.test} samples of {twin.size} px"
-    return f"{pack.root} ({what}{'' if pack.meta.exists() else ', rendered first'}; no --data)"
+    return f"{pack.root} ({what}{'' if pack.meta.exists() else ', rendered on first use'}; no --data)"
 
 
 def _study_line(workspace: Workspace, study: str) -> str:

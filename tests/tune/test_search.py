@@ -39,7 +39,7 @@ def test_a_dry_run_explains_every_choice_and_touches_nothing(
         *("trials", "rungs", "space", "results", "stop", "follow"),
     ]
     assert "local (no sbatch on PATH)" in text
-    assert "rendered first; no --data" in " ".join(text.split())
+    assert "rendered on first use; no --data" in " ".join(text.split())
     assert "trials     5 of up to" in text
     assert all(len(line) <= 80 for line in text.splitlines() if str(runs) not in line)
     assert not runs.exists()
