@@ -183,51 +183,6 @@ def test_workers_that_cannot_begin_end_the_search_but_cost_no_trial(open_study: 
     assert (study.trials[0].status, study.trials[0].losses) == ("waiting", 0)
 
 
-def fail_next(study: Study, reason: str, message: str) -> None:
-    assignment = study.next_trial()
-    assert assignment is not None
-    study.started(assignment.trial, assignment.attempt, "here", None, 1)
-    study.ended(assignment.trial, assignment.attempt, "failed", reason, message)
-
-
-def test_the_same_error_from_the_first_trials_spares_the_others(open_study: OpenStudy) -> None:
-    study, journal = open_study(trials=50)
-    fail_next(study, "USER_ERROR", "Traceback\nValueError: betas at trial 0")
-    fail_next(study, "USER_ERROR", "Traceback\nValueError: betas at trial 1")
-    with pytest.raises(
-        StudyError, match=r"the first 3 trials failed of the same error(.|\n)*betas at trial 0"
-    ):
-        fail_next(study, "USER_ERROR", "Traceback\nValueError: betas at trial 2")
-    journal.close()
-    assert len(study.trials) == 3
-
-
-@pytest.mark.parametrize(
-    ("reason", "messages"),
-    [
-        ("DIVERGED", ["the loss is nan"] * 5),
-        ("USER_ERROR", ["one thing", "another", "a third", "one thing", "another"]),
-    ],
-)
-def test_trials_that_fail_by_themselves_end_no_search(
-    open_study: OpenStudy, reason: str, messages: list[str]
-) -> None:
-    study, journal = open_study(trials=50)
-    for message in messages:
-        fail_next(study, reason, message)
-    journal.close()
-
-
-def test_the_same_error_after_something_has_been_trained_ends_no_search(open_study: OpenStudy) -> None:
-    study, journal = open_study(trials=50)
-    study.next_trial()
-    study.started(0, 1, "here", None, 1)
-    study.epoch(0, 1, 1, 0.004, 1.0)
-    for _ in range(5):
-        fail_next(study, "USER_ERROR", "the same")
-    journal.close()
-
-
 def test_a_full_disk_ends_the_search_and_no_trial(open_study: OpenStudy) -> None:
     study, journal = open_study(trials=2)
     study.next_trial()
