@@ -95,12 +95,11 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 
     score = frame["rmse_mean"].astype(float).fillna(frame["rmse"].astype(float))
     honest = score.notna() & (frame["status"] != "failed") & ~frame["kind"].isin(UNRANKED_KINDS)
-    data = frame["data"].astype("string").str.rpartition("@")[2]  # the fingerprint; a folder may be renamed
+    data = [str(name).rpartition("@")[2] for name in frame["data"]]  # fingerprints: a folder may be renamed
     order = frame.assign(_data=data, _score=score.where(honest), _smoke=frame["profile"] == SMOKE)
     order["_newest"] = order.groupby(COMPARABLE, dropna=False)["started"].transform("max")
-    order = order.sort_values(["_score", "gpu_hours", *IDENTITY], na_position="last", kind="stable")
-    order = order.sort_values("_newest", ascending=False, na_position="last", kind="stable")
-    order = order.sort_values(["_smoke"], kind="stable")
+    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "gpu_hours", *IDENTITY]
+    order = order.sort_values(keys, ascending=[key != "_newest" for key in keys], na_position="last")
     position = order[order["_score"].notna()].groupby(COMPARABLE, dropna=False).cumcount() + 1
     order["rank"] = pd.Series(position, index=order.index, dtype="Int64")
     return order[COLUMNS].reset_index(drop=True)

@@ -61,9 +61,7 @@ class Study:
         self.exhausted = False  # the space has no configuration left
         self._journal = journal
         self._listen = listen
-        base = experiment.run()
-        train = base.train.model_copy(update={"epochs": experiment.search.epochs})
-        self._base = base.model_copy(update={"train": train})
+        self._base = experiment.trial(experiment.seed)
         self._space = Space(experiment.search.space, self._base)
         self._taken: set[str] = set()
         self._assigned: set[int] = set()

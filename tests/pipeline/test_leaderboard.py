@@ -96,6 +96,14 @@ def test_damaged_records_are_left_out_by_name_and_the_rest_is_ranked(workspace, 
     assert f"{other.journal}: StudyError: {other.journal}, line 1: 'no json' is not a JSON object" in lines
 
 
+def test_a_workspace_without_runs_has_an_empty_table_and_no_winner(tmp_path):
+    workspace = Workspace(tmp_path)
+    workspace.best.write_text("row: stale")
+    assert len(refresh(workspace)) == 0
+    assert workspace.leaderboard.read_text() == ",".join(COLUMNS) + "\n"
+    assert not workspace.best.exists()
+
+
 TREE = {
     "model": {"name": "resnet50", "small": True},
     "train": {"epochs": 1, "batch_size": 8, "scheduler": {"name": "cosine", "warmup": 0.1}},
