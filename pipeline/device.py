@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import torch
@@ -37,6 +38,11 @@ def choose_device(config: RunConfig) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a network computes in a run's precision; fp16 falls back to fp32 on the CPU."""
     enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
@@ -59,6 +65,13 @@ def reset_peak_memory(device: torch.device) -> None:
     """Forgets what earlier runs of this process took."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+
+
+def free_memory(device: torch.device) -> None:
+    """Gives back what no tensor uses any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def gpu_utilisation(device: torch.device) -> float | None:

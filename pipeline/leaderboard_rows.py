@@ -138,12 +138,11 @@ def run_row(paths: RunPaths) -> Row:
     config = validated(RunConfig, record["config"])
     return {
         **_request_cells(config),
-        **_cost_cells(read_epochs(paths), record["device"]),
+        **_cost_cells(read_epochs(paths), record),
         "kind": record["kind"],
         "profile": record["profile"],
         "arch": record["arch"],
         "params": record["params"],
-        "micro_batch": record["micro_batch"],
         "precision": record["precision"],
         "data": f"{Path(record['data']).name}@{record['data_fingerprint'][:SHORT_FINGERPRINT]}",
         "n_seeds": 1,
@@ -171,13 +170,14 @@ def _request_cells(config: RunConfig) -> Row:
     }
 
 
-def _cost_cells(epochs: list[EpochRecord], device: str) -> Row:
+def _cost_cells(epochs: list[EpochRecord], record: Row) -> Row:
     seconds = sum(epoch.seconds for epoch in epochs)
     return {
         "images_per_s": _over((epoch.images_per_s for epoch in epochs), median),
-        "gpu_hours": 0.0 if device == "cpu" else seconds / SECONDS_PER_HOUR,
+        "gpu_hours": 0.0 if record["device"] == "cpu" else seconds / SECONDS_PER_HOUR,
         "gpu_util": _over((epoch.gpu_util for epoch in epochs), fmean),
         "data_wait": _over((epoch.data_wait for epoch in epochs), fmean),
+        "micro_batch": epochs[-1].micro_batch if epochs else record["micro_batch"],
         "peak_memory_gb": _over((epoch.peak_memory_gb for epoch in epochs), max),
     }
 

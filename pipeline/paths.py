@@ -47,6 +47,11 @@ class RunPaths:
         return self.root / "owner.json"
 
     @property
+    def memory_hints(self) -> Path:
+        """How many samples fitted into memory at once; shared by the runs beside this one."""
+        return self.root.parent / "memory.json"
+
+    @property
     def latest(self) -> Path:
         """The full training state to resume from."""
         return self.root / "latest.pt"

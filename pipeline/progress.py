@@ -20,6 +20,7 @@ class EpochRecord:
     data_wait: float
     gpu_util: float | None
     peak_memory_gb: float | None
+    micro_batch: int
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Progress:
     wait_seconds: float = 0.0
     best_rmse: float = math.inf
     best_epoch: int = 0
+    micro_batch: int | None = None  # what was found to fit; kept, as BatchNorm depends on it
     history: list[EpochRecord] = field(default_factory=list)
 
     def end_epoch(self, record: EpochRecord) -> bool:

@@ -69,8 +69,11 @@ class RunRecord:
         if read_json(self.paths.owner).get("token") != self._token:
             raise SupersededError(f"{self.paths.root}: another attempt has taken this run over")
 
-    def begin(self, facts: dict[str, Any]) -> None:
-        """Writes run.yaml: the request, its hash, the environment and `facts` found on the way."""
+    def begin(self, facts: dict[str, Any]) -> dict[int, EpochRecord]:
+        """Writes run.yaml: the request, its hash, the environment and `facts` found on the way.
+
+        Returns the epochs that earlier attempts left, by number.
+        """
         self.check_owner()
         self.paths.outcome.unlink(missing_ok=True)
         content = {
@@ -83,15 +86,15 @@ class RunRecord:
             "config": self._config.model_dump(mode="json"),
         }
         write_text_atomically(self.paths.record, yaml.safe_dump(content, sort_keys=False))
+        return self._mend_epochs()
 
     def completed_history(self) -> list[EpochRecord] | None:
         """Every epoch of a run that was completed before; None if there is something left to train."""
         completed = read_json(self.paths.outcome).get("status") == "completed"
         return read_epochs(self.paths) if completed else None
 
-    def mend_epochs(self) -> dict[int, EpochRecord]:
+    def _mend_epochs(self) -> dict[int, EpochRecord]:
         """The epochs on record, by number, after a line that a kill tore has been removed."""
-        self.check_owner()
         known = read_epochs(self.paths)
         write_text_atomically(self.paths.epochs, "".join(_line(record) for record in known))
         return {record.epoch: record for record in known}

@@ -71,7 +71,7 @@ def fit(
     from pipeline.device import choose_device, make_deterministic
     from pipeline.progress import EpochRecord, Progress
     from pipeline.runrecord import RunRecord
-    from pipeline.trainer import Trainer
+    from pipeline.trainer import train_in_memory
 
     def tell(epoch: EpochRecord) -> None:
         rmse = math.nan if epoch.rmse is None else epoch.rmse
@@ -87,8 +87,7 @@ def fit(
             tell(epoch)
         return _result(Progress.after(completed), paths)
     try:
-        trainer = Trainer(config, pack, record, device)
-        trainer.train(tell)
+        progress = train_in_memory(config, pack, record, device, tell)
     except SupersededError:
         raise
     except Exception as error:
@@ -96,7 +95,7 @@ def fit(
         raise
     record.end("completed")
     paths.latest.unlink(missing_ok=True)
-    return _result(trainer.state.progress, paths)
+    return _result(progress, paths)
 
 
 def _result(progress: Progress, paths: RunPaths) -> FitResult:

@@ -6,44 +6,47 @@ Shapes: B batch, H x W pixels. Predictions and labels are [B, 12] in millimetres
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.checkpoint import Cadence, read_checkpoint, write_checkpoint
 from pipeline.config import RunConfig
-from pipeline.data.dataset import Batch, Samples, epoch_batches, eval_batches
+from pipeline.data.dataset import Samples, epoch_batches, eval_batches
 from pipeline.data.pack import Pack
 from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
-from pipeline.device import autocast, gpu_utilisation, peak_memory_gb, reset_peak_memory
+from pipeline.device import device_name, free_memory, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.errors import DivergedError
-from pipeline.losses import LOSSES
+from pipeline.meter import REMEDY, Meter
 from pipeline.metrics import SquaredError
+from pipeline.microbatch import MemoryHints, smaller
 from pipeline.models import arch, build, set_output_mean
 from pipeline.optim import build_optimizer
 from pipeline.progress import EpochRecord, Progress
 from pipeline.runrecord import RunRecord
 from pipeline.schedule import lr_factor
 from pipeline.state import TrainState
+from pipeline.stepper import Stepper, seed_torch
 
+OnEpoch = Callable[[EpochRecord], None]
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
-NO_BAD_STEP = -1
-REMEDY = "lower train.lr, lengthen the scheduler's warmup or set train.clip_norm"
-
-
-def seed_torch(seed: int, *path: int) -> None:
-    """Seeds torch as a function of the run's seed and a place in the run, so that nothing need be saved."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0]))
 
 
 class Trainer:
     """Holds what a run needs while it trains; `fit` owns how it starts and ends."""
 
-    def __init__(self, config: RunConfig, pack: Pack, record: RunRecord, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        pack: Pack,
+        record: RunRecord,
+        device: torch.device,
+        largest: int | None = None,
+    ) -> None:
         self.config, self.record, self.device = config, record, device
         split = pack.split("train")
         rows, validation_rows = split_indices(config.data.split, split.ids)
@@ -53,13 +56,17 @@ class Trainer:
         self.samples = Samples(split, rows, device)
         self.validation = Samples(split, validation_rows, device)
         self.batches_per_epoch = len(epoch_batches(len(rows), config.train.batch_size, config.seed, 0))
-        self.loss = LOSSES[config.train.loss]
         self.state = self._fresh_state(self.samples.mean_label_mm().tolist())
+        self.hints = MemoryHints(record.paths.memory_hints, self._memory_key())
         reset_peak_memory(device)
         self._latest_cadence = Cadence(config.checkpoint_every_s)
         self._best_cadence = Cadence(0)
         self._best: dict[str, Any] | None = None  # the best weights while they wait to be written
-        self._restore_or_begin()
+        self._restore()
+        self.micro_batch = self._micro_batch(largest)
+        self.state.progress.micro_batch = self.micro_batch
+        self.stepper = Stepper(config.train, self.state, self.preprocess, device, self.micro_batch)
+        self._known = record.begin(self._facts())
 
     def _fresh_state(self, mean_mm_12: list[float]) -> TrainState:
         config = self.config
@@ -71,27 +78,36 @@ class Trainer:
         scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
         return TrainState(model, build_optimizer(model.parameters(), config.train), scaler, Progress())
 
-    def _restore_or_begin(self) -> None:
+    def _restore(self) -> None:
         """Order of resume: 1. latest.pt; 2. the fresh state, if there is none."""
         latest = self.record.paths.latest
         if latest.exists():
             self.state.restore(read_checkpoint(latest), latest)
-        self.record.begin(self._facts())
-        self._known = self.record.mend_epochs()
+
+    def _micro_batch(self, largest: int | None) -> int:
+        """In this order: what memory has just allowed, what this run used before, what others could use."""
+        found = largest or self.state.progress.micro_batch or self.hints.largest()
+        return min(found or self.config.train.batch_size, self.config.train.batch_size)
 
     def _facts(self) -> dict[str, Any]:
         config = self.config
         return {
             "arch": arch(config.model.name, config.model.small),
             "params": sum(parameter.numel() for parameter in self.state.model.parameters()),
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "device": device_name(self.device),
             "threads": torch.get_num_threads(),
-            "micro_batch": config.train.batch_size,
+            "micro_batch": self.micro_batch,
             "precision": config.train.precision,
             "samples": {"train": len(self.samples), "validation": len(self.validation)},
         }
 
-    def train(self, on_epoch: Callable[[EpochRecord], None]) -> None:
+    def _memory_key(self) -> str:
+        """What decides how many samples fit: network, image size, precision, device."""
+        model, precision = self.config.model, self.config.train.precision
+        size = self.preprocess.height
+        return f"{arch(model.name, model.small)} {size}px {precision} {device_name(self.device)}"
+
+    def train(self, on_epoch: OnEpoch) -> None:
         """Trains what is left of the run, telling `on_epoch` every epoch in order, restored ones too.
 
         However it ends, the best weights found so far reach the disk.
@@ -117,41 +133,18 @@ class Trainer:
             meter.waits()
             batch = self.samples.batch(batches[step])
             meter.got_data()
-            meter.add(self._step(batch, step), len(batches[step]), step)
+            place = (self.config.seed, STEPS, progress.epoch, step)
+            meter.add(self.stepper.step(batch, self._lr(step), place), len(batch), step)
             if self._latest_cadence.due():
                 meter.store(step + 1)
                 self._write_latest()
         meter.store(len(batches))
 
-    def _step(self, batch: Batch, step: int) -> torch.Tensor:
-        """One optimizer step; returns the batch's mean loss, still on the device."""
-        state, train = self.state, self.config.train
-        seed_torch(self.config.seed, STEPS, state.progress.epoch, step)
-        factor = lr_factor(train.scheduler, self._global_step(step), self._total_steps())
-        for group in state.optimizer.param_groups:
-            group["lr"] = train.lr * factor
-        loss = self.loss(self._predict(batch), batch.labels())
-        state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        if train.clip_norm is not None:
-            state.scaler.unscale_(state.optimizer)
-            torch.nn.utils.clip_grad_norm_(state.model.parameters(), train.clip_norm)
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        return loss.detach()
-
-    def _predict(self, batch: Batch) -> torch.Tensor:
-        """Fingertips in millimetres, float32 [B, 12]; the network computes in the run's precision."""
-        images = self.preprocess(batch.rgb_B9HW, batch.depth_mm_B3HW)
-        with autocast(self.device, self.config.train.precision):
-            predicted_mm_B12: torch.Tensor = self.state.model(images)
-        return predicted_mm_B12.float()
-
-    def _global_step(self, step: int) -> int:
-        return self.state.progress.epoch * self.batches_per_epoch + step
-
-    def _total_steps(self) -> int:
-        return self.config.train.epochs * self.batches_per_epoch
+    def _lr(self, step: int) -> float:
+        """The learning rate at a step of the present epoch."""
+        train, steps = self.config.train, self.batches_per_epoch
+        done = self.state.progress.epoch * steps + step
+        return train.lr * lr_factor(train.scheduler, done, train.epochs * steps)
 
     def _end_epoch(self) -> EpochRecord:
         progress = self.state.progress
@@ -167,6 +160,7 @@ class Trainer:
             data_wait=progress.wait_seconds / progress.train_seconds,
             gpu_util=gpu_util,
             peak_memory_gb=peak_memory_gb(self.device),
+            micro_batch=self.micro_batch,
         )
         record = self._first_measured(record)
         if progress.end_epoch(record):
@@ -194,7 +188,7 @@ class Trainer:
         with torch.inference_mode():
             for rows in eval_batches(len(self.validation), self.config.train.batch_size):
                 batch = self.validation.batch(rows)
-                error.add(self._predict(batch), batch.labels())
+                error.add(self.stepper.predict(batch), batch.labels())
         rmse = error.rmse_m()
         if not math.isfinite(rmse):
             epoch = self.state.progress.epoch + 1
@@ -237,37 +231,27 @@ class Trainer:
         self._latest_cadence.wrote(write_checkpoint(self.record.paths.latest, self.state.to_dict()))
 
 
-class Meter:
-    """An epoch's running sums; losses stay on the device until they are stored, so that no step waits."""
+def train_in_memory(
+    config: RunConfig, pack: Pack, record: RunRecord, device: torch.device, on_epoch: OnEpoch
+) -> Progress:
+    """Trains a run to its end; where memory runs out, it goes on from the last checkpoint in smaller pieces.
 
-    def __init__(self, progress: Progress, device: torch.device) -> None:
-        self._progress = progress
-        self._loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=device)
-        self._bad_step = torch.tensor(NO_BAD_STEP, device=device)
-        self._since = self._asked = time.monotonic()
-
-    def waits(self) -> None:
-        """A batch is asked for now."""
-        self._asked = time.monotonic()
-
-    def got_data(self) -> None:
-        """The batch is here."""
-        self._progress.wait_seconds += time.monotonic() - self._asked
-
-    def add(self, loss: torch.Tensor, images: int, step: int) -> None:
-        """Takes one step's mean loss over `images` samples."""
-        first_bad = ~loss.isfinite() & (self._bad_step == NO_BAD_STEP)
-        self._bad_step = torch.where(first_bad, step, self._bad_step)
-        self._loss_sum += loss.double() * images
-        self._progress.images += images
-
-    def store(self, step: int) -> None:
-        """Brings the sums into the progress, which stands at `step` now. Raises DivergedError."""
-        bad_step = int(self._bad_step.item())
-        if bad_step != NO_BAD_STEP:
-            place = f"step {bad_step + 1} of epoch {self._progress.epoch + 1}"
-            raise DivergedError(f"the loss is not finite at {place}; {REMEDY}")
-        now = time.monotonic()
-        self._progress.loss_sum, self._progress.step = self._loss_sum.item(), step
-        self._progress.train_seconds += now - self._since
-        self._since = now
+    Raises torch.OutOfMemoryError if not even the smallest piece fits.
+    """
+    largest: int | None = None
+    while True:
+        trainer = Trainer(config, pack, record, device, largest)
+        try:
+            trainer.train(on_epoch)
+            return trainer.state.progress
+        except torch.OutOfMemoryError:
+            largest = smaller(trainer.micro_batch)
+            if largest is None:
+                raise
+        print(
+            f"out of memory with {trainer.micro_batch} samples; going on with {largest} at once",
+            file=sys.stderr,
+        )
+        trainer.hints.remember(largest)
+        del trainer  # with its network, before the next one is built
+        free_memory(device)

@@ -6,6 +6,7 @@ index, middle, ring, thumb, each x, y, z in millimetres.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,18 @@ class Batch:
     rgb_B9HW: torch.Tensor
     depth_mm_B3HW: torch.Tensor
     label_mm_B12: torch.Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.rgb_B9HW)
+
+    def split(self, sizes: list[int]) -> Iterator[Batch]:
+        """The batch in pieces of these sizes, in order, without copying."""
+        labels = self.label_mm_B12
+        pieces = [None] * len(sizes) if labels is None else torch.split(labels, sizes)
+        parts = zip(
+            torch.split(self.rgb_B9HW, sizes), torch.split(self.depth_mm_B3HW, sizes), pieces, strict=True
+        )
+        return (Batch(*part) for part in parts)
 
     def labels(self) -> torch.Tensor:
         """The labels, millimetres [B, 12]. Raises DataError if the data set has none."""

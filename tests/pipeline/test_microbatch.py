@@ -1,0 +1,160 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import DataConfig, RunConfig, TrainConfig
+from pipeline.configfile import validated
+from pipeline.data.dataset import Samples
+from pipeline.data.pack import open_pack
+from pipeline.data.transforms import Preprocess
+from pipeline.microbatch import MemoryHints, NormMomentum, piece_sizes, smaller
+from pipeline.models import build
+from pipeline.optim import build_optimizer
+from pipeline.paths import RunPaths
+from pipeline.progress import Progress
+from pipeline.runrecord import read_epochs
+from pipeline.state import TrainState
+from pipeline.stepper import Stepper
+from pipeline.train import fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("count", range(2, 70))
+@pytest.mark.parametrize("largest", [2, 3, 7, 16, 32])
+def test_pieces_are_even_and_never_of_one(count, largest):
+    sizes = piece_sizes(count, largest)
+    assert sum(sizes) == count
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 2
+    assert max(sizes) <= largest or (largest, max(sizes)) == (2, 3)
+
+
+def test_33_by_7():
+    assert piece_sizes(33, 7) == [7, 7, 7, 6, 6]
+
+
+def test_the_size_is_halved_down_to_two():
+    tried = [33]
+    while (lower := smaller(tried[-1])) is not None:
+        tried.append(lower)
+    assert tried == [33, 17, 9, 5, 3, 2]
+
+
+def test_running_statistics_move_as_far_as_with_one_piece():
+    norm = torch.nn.BatchNorm1d(1, momentum=0.1)
+    momentum = NormMomentum(norm)
+    momentum.set_pieces(5)
+    for _ in range(5):
+        norm(torch.tensor([[1.0], [3.0]]))
+    assert norm.running_mean.item() == pytest.approx(
+        0.1 * 2.0
+    )  # as one step of momentum 0.1 towards the mean 2
+    momentum.set_pieces(1)
+    assert norm.momentum == pytest.approx(0.1)
+
+
+def gradients(name, blobs, micro_batch):
+    """All gradients of one batch of 28 as a vector, and its loss."""
+    split = open_pack(blobs).split("train")
+    preprocess = Preprocess.from_moments(DataConfig(), split.moments, *split.rgb.shape[2:])
+    torch.manual_seed(0)
+    model = build(name, small=True, size=64).train()
+    config = TrainConfig()
+    state = TrainState(
+        model,
+        build_optimizer(model.parameters(), config),
+        torch.amp.GradScaler("cpu", enabled=False),
+        Progress(),
+    )
+    batch = Samples(split, np.arange(28), CPU).batch(np.arange(28))
+    loss = Stepper(config, state, preprocess, CPU, micro_batch).gradients(batch)
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), loss
+
+
+@pytest.mark.parametrize("micro_batch", [14, 7, 5, 2])
+def test_without_batchnorm_gradients_equal_those_of_the_whole_batch(blobs, micro_batch):
+    whole, loss = gradients("convnext", blobs, 28)
+    pieces, loss_of_pieces = gradients("convnext", blobs, micro_batch)
+    assert loss_of_pieces == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.linalg.norm(pieces - whole) < 1e-5 * torch.linalg.norm(whole)
+
+
+def test_with_batchnorm_gradients_differ_as_each_piece_is_normalised_by_itself(blobs):
+    whole, _ = gradients("resnet50", blobs, 28)
+    pieces, _ = gradients("resnet50", blobs, 14)
+    difference = (torch.linalg.norm(pieces - whole) / torch.linalg.norm(whole)).item()
+    print(f"relative difference of the gradients with BatchNorm, 2 pieces of 14: {difference:.3f}")
+    assert 1e-4 < difference < 0.5
+
+
+@pytest.fixture
+def memory_for():
+    """Makes networks run out of memory above so many images, as a GPU would, wherever they are called."""
+    handles = []
+
+    def limit(images):
+        def check(module, inputs):
+            image = inputs[0] if inputs else None
+            if (
+                module.training
+                and isinstance(image, torch.Tensor)
+                and image.shape[1:2] == (12,)
+                and len(image) > images
+            ):
+                raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+        handles.append(torch.nn.modules.module.register_module_forward_pre_hook(check))
+
+    yield limit
+    for handle in handles:
+        handle.remove()
+
+
+def config(batch_size=9):
+    tree = {
+        "model": {"name": "convnext", "small": True},
+        "train": {"epochs": 2, "batch_size": batch_size},
+        "device": "cpu",
+    }
+    return validated(RunConfig, tree)
+
+
+def test_a_run_that_does_not_fit_goes_on_in_pieces_with_the_batch_that_was_asked_for(
+    blobs, tmp_path, memory_for
+):
+    whole = fit(config(), blobs, RunPaths(tmp_path / "whole/run"))
+    memory_for(3)
+    paths = RunPaths(tmp_path / "small/run")
+    pieces = fit(config(), blobs, paths)
+    assert [record.micro_batch for record in read_epochs(paths)] == [3, 3]
+    assert pieces.rmse == pytest.approx(whole.rmse, rel=1e-3)  # ConvNeXt has no BatchNorm
+    assert list(json.loads(paths.memory_hints.read_text()).values()) == [3]
+
+
+def test_the_size_that_fitted_is_remembered_for_the_next_run(blobs, tmp_path, memory_for, capsys):
+    memory_for(3)
+    fit(config(), blobs, RunPaths(tmp_path / "one"))
+    assert capsys.readouterr().err.count("out of memory") == 2  # with 9 and with 5 at once
+    fit(config(batch_size=8), blobs, RunPaths(tmp_path / "two"))
+    assert "out of memory" not in capsys.readouterr().err
+
+
+def test_a_run_of_which_not_even_two_images_fit_fails_with_the_reason(blobs, tmp_path, memory_for):
+    memory_for(1)
+    paths = RunPaths(tmp_path / "run")
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(config(), blobs, paths)
+    assert json.loads(paths.outcome.read_text())["reason"] == "CUDA_OOM"
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"net": "x"}', '{"net": 1}'])
+def test_damaged_hints_are_no_hints(tmp_path, content):
+    path = tmp_path / "memory.json"
+    path.write_text(content)
+    hints = MemoryHints(path, "net")
+    assert hints.largest() is None
+    hints.remember(4)
+    assert hints.largest() == 4
