@@ -148,6 +148,9 @@ class TrainConfig(Strict):
     clip_norm: float | None = Field(
         None, gt=0, description="largest gradient norm (millimetre loss); null: no clipping"
     )
+    ema_epochs: float | None = Field(
+        None, gt=0, description="average the weights over about so many epochs; null: no average"
+    )
     precision: Precision = "fp32"
     deterministic: bool = False
 

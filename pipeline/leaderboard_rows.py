@@ -122,7 +122,7 @@ def single_row(paths: RunPaths) -> Row:
         "status": outcome.get("status", "running"),
         "reason": outcome.get("reason", ""),
         "rmse": progress.best_rmse if has_validation else None,
-        "rmse_last": progress.history[-1].rmse if progress.history else None,
+        "rmse_last": progress.history[-1].score if progress.history else None,
         "best_epoch": progress.best_epoch if has_validation else None,
         "epochs": progress.epoch,
         "finished": outcome.get("finished"),

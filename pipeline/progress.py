@@ -9,10 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of epochs.jsonl. `rmse`: metres, None without validation data; `loss`: training mean."""
+    """One line of epochs.jsonl. `rmse`: metres, None without validation data; `loss`: training mean.
+
+    `rmse` is of the weights as trained, `rmse_ema` of their average, None where none is kept.
+    """
 
     epoch: int
     rmse: float | None
+    rmse_ema: float | None
     loss: float
     lr: float
     seconds: float
@@ -21,6 +25,11 @@ class EpochRecord:
     gpu_util: float | None
     peak_memory_gb: float | None
     micro_batch: int
+
+    @property
+    def score(self) -> float | None:
+        """The RMSE of the better weights, trained or averaged, metres; None without validation data."""
+        return min((rmse for rmse in (self.rmse, self.rmse_ema) if rmse is not None), default=None)
 
 
 @dataclass
@@ -43,10 +52,11 @@ class Progress:
         self.history.append(record)
         self.epoch, self.step = record.epoch, 0
         self.loss_sum, self.images, self.train_seconds, self.wait_seconds = 0.0, 0, 0.0, 0.0
-        improved = record.rmse is not None and record.rmse < self.best_rmse
-        if improved and record.rmse is not None:
-            self.best_rmse, self.best_epoch = record.rmse, record.epoch
-        return improved
+        score = record.score
+        if score is None or score >= self.best_rmse:
+            return False
+        self.best_rmse, self.best_epoch = score, record.epoch
+        return True
 
     @classmethod
     def after(cls, history: list[EpochRecord]) -> Progress:

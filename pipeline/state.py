@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from pipeline.checkpoint import load_weights
 from pipeline.progress import Progress
@@ -19,12 +20,13 @@ from pipeline.progress import Progress
 
 @dataclass
 class TrainState:
-    """Model, optimizer, loss scaler and progress: what must come back for a run to go on as if never cut."""
+    """Model, optimizer, loss scaler, progress, averaged weights: what makes a run go on as if never cut."""
 
     model: torch.nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     progress: Progress
+    average: AveragedModel | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The state as a checkpoint holds it."""
@@ -32,6 +34,7 @@ class TrainState:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "progress": self.progress.to_dict(),
         }
 
@@ -40,4 +43,6 @@ class TrainState:
         load_weights(self.model, content["model"], source)
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
         self.progress = Progress.from_dict(content["progress"])

@@ -53,6 +53,8 @@ class Stepper:
             torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
         state.scaler.step(state.optimizer)
         state.scaler.update()
+        if state.average is not None:
+            state.average.update_parameters(state.model)
         return loss
 
     def gradients(self, batch: Batch) -> torch.Tensor:
@@ -68,9 +70,12 @@ class Stepper:
             total += loss.detach()
         return total
 
-    def predict(self, batch: Batch) -> torch.Tensor:
-        """Fingertips in millimetres, float32 [B, 12]; the network computes in the run's precision."""
+    def predict(self, batch: Batch, model: torch.nn.Module | None = None) -> torch.Tensor:
+        """Fingertips in millimetres, float32 [B, 12], by `model` (else the one in training).
+
+        The network computes in the run's precision.
+        """
         images = self._preprocess(batch.rgb_B9HW, batch.depth_mm_B3HW)
         with autocast(self._device, self._config.precision):
-            predicted_mm_B12: torch.Tensor = self._state.model(images)
+            predicted_mm_B12: torch.Tensor = (model or self._state.model)(images)
         return predicted_mm_B12.float()

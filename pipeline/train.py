@@ -74,7 +74,7 @@ def fit(
     from pipeline.trainer import train_in_memory
 
     def tell(epoch: EpochRecord) -> None:
-        rmse = math.nan if epoch.rmse is None else epoch.rmse
+        rmse = math.nan if epoch.score is None else epoch.score
         report(epoch=epoch.epoch, rmse=rmse, seconds=epoch.seconds)
 
     device = choose_device(config)

@@ -20,6 +20,7 @@ from pipeline.data.pack import Pack
 from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
 from pipeline.device import device_name, free_memory, gpu_utilisation, peak_memory_gb, reset_peak_memory
+from pipeline.ema import averaged
 from pipeline.errors import DivergedError
 from pipeline.meter import REMEDY, Meter
 from pipeline.metrics import SquaredError
@@ -76,7 +77,9 @@ class Trainer:
         set_output_mean(model, mean_mm_12)
         model = model.to(self.device)
         scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")
-        return TrainState(model, build_optimizer(model.parameters(), config.train), scaler, Progress())
+        average = averaged(model, config.train.ema_epochs, self.batches_per_epoch)
+        optimizer = build_optimizer(model.parameters(), config.train)
+        return TrainState(model, optimizer, scaler, Progress(), average)
 
     def _restore(self) -> None:
         """Order of resume: 1. latest.pt; 2. the fresh state, if there is none."""
@@ -122,7 +125,7 @@ class Trainer:
             self._write_best()
         if not len(self.validation):
             self.record.check_owner()
-            write_checkpoint(self.record.paths.final, self._weights(rmse=None))
+            write_checkpoint(self.record.paths.final, self._weights(self._averaged_model(), rmse=None))
 
     def _train_epoch(self) -> None:
         progress, train = self.state.progress, self.config.train
@@ -149,10 +152,11 @@ class Trainer:
     def _end_epoch(self) -> EpochRecord:
         progress = self.state.progress
         start, gpu_util = time.monotonic(), gpu_utilisation(self.device)  # of training, so before validation
-        rmse = self._validate()
+        rmse, rmse_ema = (self._validate(model) for model in (self.state.model, self.state.average))
         record = EpochRecord(
             epoch=progress.epoch + 1,
             rmse=rmse,
+            rmse_ema=rmse_ema,
             loss=progress.loss_sum / progress.images,
             lr=self.state.optimizer.param_groups[0]["lr"],
             seconds=progress.train_seconds + time.monotonic() - start,
@@ -162,12 +166,11 @@ class Trainer:
             peak_memory_gb=peak_memory_gb(self.device),
             micro_batch=self.micro_batch,
         )
-        record = self._first_measured(record)
-        if progress.end_epoch(record):
-            self._keep_best(rmse)
+        if progress.end_epoch(self._first_measured(record)):
+            self._keep_best(record)
         if self._latest_cadence.due():
             self._write_latest()
-        return record
+        return progress.history[-1]
 
     def _first_measured(self, record: EpochRecord) -> EpochRecord:
         """This record, or the one an earlier attempt left of the same epoch: others have acted on that.
@@ -179,37 +182,44 @@ class Trainer:
         self.record.append_epoch(record)
         return record
 
-    def _validate(self) -> float | None:
-        """RMSE in metres over every validation number; None without validation data."""
-        if not len(self.validation):
+    def _validate(self, model: torch.nn.Module | None) -> float | None:
+        """RMSE in metres over every validation number; None without validation data or model."""
+        if model is None or not len(self.validation):
             return None
-        self.state.model.eval()
+        model.eval()
         error = SquaredError(self.device)
         with torch.inference_mode():
             for rows in eval_batches(len(self.validation), self.config.train.batch_size):
                 batch = self.validation.batch(rows)
-                error.add(self.stepper.predict(batch), batch.labels())
+                error.add(self.stepper.predict(batch, model), batch.labels())
         rmse = error.rmse_m()
         if not math.isfinite(rmse):
             epoch = self.state.progress.epoch + 1
             raise DivergedError(f"the validation RMSE is {rmse} after epoch {epoch}; {REMEDY}")
         return rmse
 
-    def _weights(self, rmse: float | None) -> dict[str, Any]:
+    def _weights(self, model: torch.nn.Module, rmse: float | None) -> dict[str, Any]:
         """What prediction needs: weights, preprocessing and the configuration they belong to."""
         return {
             "config": self.config.model_dump(mode="json"),
             "preprocess": self.preprocess.to_dict(),
-            "model": self.state.model.state_dict(),
+            "model": model.state_dict(),
             "epoch": self.state.progress.epoch,
             "rmse": rmse,
         }
 
-    def _keep_best(self, rmse: float | None) -> None:
-        """Keeps the weights with the RMSE measured of them, unless better ones are on disk already."""
-        if rmse is None or self.record.best_on_disk() <= rmse:
+    def _averaged_model(self) -> torch.nn.Module:
+        """The average of the weights, or the weights themselves where none is kept."""
+        average = self.state.average
+        return self.state.model if average is None else average.module
+
+    def _keep_best(self, measured: EpochRecord) -> None:
+        """Keeps the better weights with the RMSE just measured of them, unless the disk has better ones."""
+        score = measured.score
+        if score is None or self.record.best_on_disk() <= score:
             return
-        self._best = self._weights(rmse)
+        model = self.state.model if score == measured.rmse else self._averaged_model()
+        self._best = self._weights(model, score)
         if self._best_cadence.due():
             self._write_best()
         else:

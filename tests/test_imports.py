@@ -10,7 +10,7 @@ LAYERS = [
     "pipeline.errors pipeline.units pipeline.paths pipeline.cli pipeline.config pipeline.configfile",
     "pipeline.records pipeline.provenance",
     "pipeline.data pipeline.models pipeline.optim pipeline.schedule pipeline.losses pipeline.metrics "
-    "pipeline.device pipeline.checkpoint pipeline.progress pipeline.microbatch",
+    "pipeline.device pipeline.checkpoint pipeline.progress pipeline.microbatch pipeline.ema",
     "pipeline.state pipeline.meter pipeline.stepper pipeline.runrecord pipeline.trainer pipeline.train "
     "pipeline.predict",
     "pipeline.leaderboard pipeline.leaderboard_rows pipeline.final",

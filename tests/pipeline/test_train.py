@@ -85,6 +85,18 @@ def test_a_run_stopped_between_epochs_goes_on_as_if_it_had_not_been(uninterrupte
     assert_equal_runs(paths, uninterrupted[0])
 
 
+def test_the_average_of_the_weights_is_validated_kept_and_resumed(blobs, tmp_path):
+    whole, cut = RunPaths(tmp_path / "whole"), RunPaths(tmp_path / "cut")
+    result = fit(make_config(ema_epochs=2), blobs, whole)
+    records = read_epochs(whole)
+    assert all(record.rmse_ema is not None and record.rmse_ema != record.rmse for record in records)
+    assert result.rmse == min(min(record.rmse, record.rmse_ema) for record in records)
+    with pytest.raises(SystemExit):
+        fit(make_config(ema_epochs=2), blobs, cut, Reports(stop_at=2))
+    fit(make_config(ema_epochs=2), blobs, cut)
+    assert_equal_runs(cut, whole)
+
+
 class AlarmError(Exception):
     pass
 
