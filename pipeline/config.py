@@ -12,27 +12,15 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from pipeline.augment_config import AugmentConfig
+from pipeline.section import Strict as Strict
 
 SplitText = Annotated[
     str,
     Field(pattern=r"^(full|head:0\.\d+|block:0\.\d+|kfold:\d+/\d+)$", description="see pipeline.data.split"),
 ]
-
-
-class Strict(BaseModel):
-    """A frozen section that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            unknown = [str(key) for key in values if key not in cls.model_fields]
-            if unknown:
-                raise ValueError(f"unknown key {unknown[0]!r}; known here: {', '.join(cls.model_fields)}")
-        return values
 
 
 NUMBER = r"\d+(?:\.\d+)?"
@@ -107,6 +95,7 @@ Scheduler = Annotated[Constant | MultiStep | Step | Cosine, Field(discriminator=
 OptimizerName = Literal["adam", "adamw", "sgd"]
 LossName = Literal["mse", "smooth_l1"]
 Precision = Literal["fp32", "fp16", "bf16"]
+DepthMode = Literal["clip", "report", "symmetric", "per_image"]
 
 
 class ModelConfig(Strict):
@@ -121,13 +110,18 @@ class DataConfig(Strict):
     """Which samples are trained on and how they become the 12 input channels.
 
     split: `head:0.7` (the report's: the first int(0.7 N)), `block:0.7` (by temporal id), `kfold:i/k`, `full`.
+    inputs: the channels left out are zero.
     depth: `clip` is metres clipped to a range, with a reserved value for invalid pixels; `report` is the
-    report's (mm / 1000) / 65.535. Channels that `inputs` leaves out are zero.
+        report's (mm / 1000) / 65.535, in [0, 1]; `symmetric` is the same in [-1, 1]; `per_image` puts the
+        clipped distances of each image between 0 and 1, with a reserved value for invalid pixels.
+    rgb_statistics: whether each view has its own mean and deviation of each colour, or all share one.
     """
 
     split: SplitText = "head:0.7"
     inputs: Literal["rgbd", "rgb", "depth"] = "rgbd"
-    depth: Literal["clip", "report"] = "clip"
+    depth: DepthMode = "clip"
+    rgb_statistics: Literal["view", "shared"] = "view"
+    augment: AugmentConfig = AugmentConfig()
 
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -241,7 +235,7 @@ class SearchConfig(Strict):
     grace: int = Field(3, ge=1)
     reduction: int = Field(3, ge=2)
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
-    space: dict[str, Distribution] = {}
+    space: dict[str, Distribution] = Field({})
 
     @model_validator(mode="after")
     def _grace_fits(self) -> SearchConfig:

@@ -1,4 +1,4 @@
-"""One optimizer step: learning rate, forward and backward in pieces, clipping, update.
+"""One optimizer step: augmentation, learning rate, forward and backward in pieces, clipping, update.
 
 Shapes: B batch. Predictions and labels are [B, 12] in millimetres.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pipeline.augment_config import AugmentConfig
 from pipeline.config import TrainConfig
+from pipeline.data.augment import augment
 from pipeline.data.dataset import Batch
 from pipeline.data.transforms import Preprocess
 from pipeline.device import autocast
@@ -32,22 +34,24 @@ class Stepper:
         preprocess: Preprocess,
         device: torch.device,
         micro_batch: int,
+        augmentation: AugmentConfig,
     ) -> None:
         self._config, self._state, self._preprocess, self._device = config, state, preprocess, device
         self._loss = LOSSES[config.loss]
         self._momentum = NormMomentum(state.model)
         self._micro_batch = micro_batch
+        self._augmentation = augmentation
 
     def step(self, batch: Batch, lr: float, seed: tuple[int, ...]) -> torch.Tensor:
         """One step; returns the batch's mean loss, still on the device.
 
-        `seed` is the run's seed and the step's place in the run.
+        `seed` is the run's seed and the step's place in the run: all of a step's randomness follows from it.
         """
         state, config = self._state, self._config
         seed_torch(*seed)
         for group in state.optimizer.param_groups:
             group["lr"] = lr
-        loss = self.gradients(batch)
+        loss = self.gradients(augment(batch, self._augmentation))
         if config.clip_norm is not None:
             state.scaler.unscale_(state.optimizer)
             torch.nn.utils.clip_grad_norm_(state.model.parameters(), config.clip_norm)
@@ -58,7 +62,10 @@ class Stepper:
         return loss
 
     def gradients(self, batch: Batch) -> torch.Tensor:
-        """Leaves the gradients of the batch's mean loss in the parameters; returns that loss."""
+        """Leaves the gradients of the batch's mean loss in the parameters; returns that loss.
+
+        The batch is taken as it is, as in `predict`: only `step` augments.
+        """
         self._state.optimizer.zero_grad(set_to_none=True)
         sizes = piece_sizes(len(batch), self._micro_batch)
         self._momentum.set_pieces(len(sizes))

@@ -66,7 +66,9 @@ class Trainer:
         self._restore()
         self.micro_batch = self._micro_batch(largest)
         self.state.progress.micro_batch = self.micro_batch
-        self.stepper = Stepper(config.train, self.state, self.preprocess, device, self.micro_batch)
+        self.stepper = Stepper(
+            config.train, self.state, self.preprocess, device, self.micro_batch, config.data.augment
+        )
         self._known = record.begin(self._facts())
 
     def _fresh_state(self, mean_mm_12: list[float]) -> TrainState:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.channels import NO_RETURN_MM, RGB_CHANNELS, SENTINEL_MM, VIEWS
+from pipeline.data.channels import COLOURS, NO_RETURN_MM, RGB_CHANNELS, SENTINEL_MM, VIEWS
 from pipeline.units import MM_PER_M
 
 DEPTH_CLIP_M = 2.0  # beyond the hand and its table in every view
@@ -58,3 +58,11 @@ def mean_and_std(moments_N153: NDArray[np.float64]) -> tuple[NDArray[np.float64]
     mean = total / pixels
     std = np.sqrt(np.maximum(squares / pixels - mean**2, 0))
     return mean, np.where(std < _SMALLEST_STD, 1.0, std)
+
+
+def share_colours(moments_N153: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same moments, except that each colour's are those of all views' pixels together."""
+    shared = moments_N153.copy()
+    per_view = moments_N153[:, RGB_ROWS].reshape(-1, VIEWS, COLOURS, SUMS)
+    shared[:, RGB_ROWS] = np.tile(per_view.sum(axis=1), (1, VIEWS, 1))
+    return shared

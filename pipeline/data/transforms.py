@@ -15,14 +15,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config import DataConfig
+from pipeline.config import DataConfig, DepthMode
 from pipeline.data.channels import CHANNELS, NO_RETURN_MM, RGB_CHANNELS, SENTINEL_MM, VIEWS
-from pipeline.data.moments import DEPTH_CLIP_M, RGB_MAX, RGB_ROWS, VALID_DEPTH_ROWS, mean_and_std
+from pipeline.data.moments import (
+    DEPTH_CLIP_M,
+    RGB_MAX,
+    RGB_ROWS,
+    VALID_DEPTH_ROWS,
+    mean_and_std,
+    share_colours,
+)
 from pipeline.errors import CheckpointError, DataError
 from pipeline.units import MM_PER_M
 
 INVALID_DEPTH_M = -0.5  # stands for "no distance known"; half a metre below every real one
+INVALID_DEPTH_SHARE = -0.5  # the same where an image's distances lie between 0 and 1
 REPORT_DEPTH_RANGE_M = 65.535  # what the report divided by: the largest uint16 in metres
+SMALLEST_RANGE_MM = 1.0  # of an image's distances; a flat one is all zero
+# Mean and deviation in metres of the modes that take no statistics from the data
+FIXED_DEPTH_M: dict[DepthMode, tuple[float, float]] = {
+    "report": (0.0, REPORT_DEPTH_RANGE_M),
+    "symmetric": (REPORT_DEPTH_RANGE_M / 2, REPORT_DEPTH_RANGE_M / 2),
+    "per_image": (0.0, 1 / MM_PER_M),  # nothing is left to do: each image is scaled by itself
+}
 
 
 @dataclass(frozen=True)
@@ -31,13 +46,16 @@ class Preprocess:
 
     RGB becomes (x / 255 - mean) / std by channel. Depth becomes (metres - mean) / std by view, where mode
     `clip` first limits distances to DEPTH_CLIP_M and replaces invalid pixels (0, 65535) by INVALID_DEPTH_M,
-    and mode `report` leaves the pixels as they are. Channels that `inputs` leaves out are zero.
+    and modes `report` and `symmetric` leave the pixels as they are. Mode `per_image` limits distances too,
+    then takes the nearest of each image (one view of one sample) to 0 and its farthest to 1, as the report
+    did, but without the invalid pixels, which would set both ends; they become INVALID_DEPTH_SHARE.
+    Channels that `inputs` leaves out are zero.
     """
 
     height: int
     width: int
     inputs: Literal["rgbd", "rgb", "depth"]
-    depth: Literal["clip", "report"]
+    depth: DepthMode
     rgb_mean: tuple[float, ...]
     rgb_std: tuple[float, ...]
     depth_mean_m: tuple[float, ...]
@@ -49,12 +67,14 @@ class Preprocess:
     ) -> Preprocess:
         """Statistics of the training rows' moments [N, 15, 3] (see pipeline.data.moments).
 
-        In mode `report` depth is only divided by 65.535 m, as in the report. DataError if there are no rows.
+        Depth modes other than `clip` take nothing from the data. DataError if there are no rows.
         """
         if not len(moments_N153):
             raise DataError("no training samples to take the input statistics from")
-        mean, std = mean_and_std(moments_N153)
-        clip = config.depth == "clip"
+        shared = config.rgb_statistics == "shared"
+        mean, std = mean_and_std(share_colours(moments_N153) if shared else moments_N153)
+        if config.depth in FIXED_DEPTH_M:
+            mean[VALID_DEPTH_ROWS], std[VALID_DEPTH_ROWS] = FIXED_DEPTH_M[config.depth]
         return cls(
             height=height,
             width=width,
@@ -62,8 +82,8 @@ class Preprocess:
             depth=config.depth,
             rgb_mean=tuple(mean[RGB_ROWS].tolist()),
             rgb_std=tuple(std[RGB_ROWS].tolist()),
-            depth_mean_m=tuple(mean[VALID_DEPTH_ROWS].tolist()) if clip else (0.0,) * 3,
-            depth_std_m=tuple(std[VALID_DEPTH_ROWS].tolist()) if clip else (REPORT_DEPTH_RANGE_M,) * 3,
+            depth_mean_m=tuple(mean[VALID_DEPTH_ROWS].tolist()),
+            depth_std_m=tuple(std[VALID_DEPTH_ROWS].tolist()),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,6 +125,8 @@ class Preprocess:
             depth.copy_(depth_mm_B3HW)
             if self.depth == "clip":
                 _clip(depth)
+            elif self.depth == "per_image":
+                _scale_each_image(depth)
             depth.mul_(scale_12[RGB_CHANNELS:]).add_(shift_12[RGB_CHANNELS:])
         return out_B12HW
 
@@ -124,8 +146,22 @@ class Preprocess:
 
 def _clip(depth_mm_B3HW: torch.Tensor) -> None:
     """Limits float millimetres to the clip distance and marks invalid pixels, in place."""
-    invalid = (depth_mm_B3HW == NO_RETURN_MM) | (depth_mm_B3HW == SENTINEL_MM)
+    invalid = _invalid(depth_mm_B3HW)
     depth_mm_B3HW.clamp_(max=DEPTH_CLIP_M * MM_PER_M).masked_fill_(invalid, INVALID_DEPTH_M * MM_PER_M)
+
+
+def _scale_each_image(depth_mm_B3HW: torch.Tensor) -> None:
+    """Float millimetres, limited to the clip distance, to shares of each image's range, in place."""
+    invalid = _invalid(depth_mm_B3HW)
+    depth_mm_B3HW.clamp_(max=DEPTH_CLIP_M * MM_PER_M)
+    nearest = depth_mm_B3HW.masked_fill(invalid, torch.inf).amin(dim=(-2, -1), keepdim=True)
+    farthest = depth_mm_B3HW.masked_fill(invalid, -torch.inf).amax(dim=(-2, -1), keepdim=True)
+    depth_mm_B3HW.sub_(nearest).div_((farthest - nearest).clamp_(min=SMALLEST_RANGE_MM))
+    depth_mm_B3HW.masked_fill_(invalid, INVALID_DEPTH_SHARE)
+
+
+def _invalid(depth_mm_B3HW: torch.Tensor) -> torch.Tensor:
+    return (depth_mm_B3HW == NO_RETURN_MM) | (depth_mm_B3HW == SENTINEL_MM)
 
 
 @lru_cache(maxsize=16)

@@ -43,6 +43,18 @@ def test_an_unknown_key_is_refused_with_the_known_ones():
             "train.optimizer: Input should be 'adam', 'adamw' or 'sgd' (found 'lion')",
         ),
         ({"data": {"split": "random"}}, "data.split: String should match pattern"),
+        (
+            {"data": {"depth": "log"}},
+            "data.depth: Input should be 'clip', 'report', 'symmetric' or 'per_image' (found 'log')",
+        ),
+        (
+            {"data": {"augment": {"mixup": {}}}},
+            "data.augment: unknown key 'mixup'; known here: colour_jitter, depth_noise, random_erasing",
+        ),
+        (
+            {"data": {"augment": {"pix_dropout": {"probability": 2}}}},
+            "data.augment.pix_dropout.probability: Input should be less than or equal to 1 (found 2)",
+        ),
         ({"search": {"grace": 30, "epochs": 9}}, "search: grace 30 exceeds epochs 9"),
         (
             {"search": {"space": {"train.lr": {"log_uniform": [1, 0.1]}}}},
@@ -115,6 +127,16 @@ def test_drawn_values_are_laid_over_a_configuration():
     config = validated(RunConfig, MINIMAL)
     changed = apply_values(config, {"train.lr": 0.5, "train.scheduler": {"name": "cosine"}})
     assert (changed.train.lr, changed.train.scheduler.name) == (0.5, "cosine")
+
+
+def test_augmentations_can_be_set_and_searched_and_belong_to_the_request():
+    tree = with_overrides(MINIMAL, ["data.augment.pix_dropout.probability=0.7"])
+    config = validated(RunConfig, tree)
+    assert config.data.augment.pix_dropout.p_max == 0.15
+    drawn = {"data.augment.pix_dropout.probability": 0.7}
+    plain = validated(RunConfig, MINIMAL)
+    assert apply_values(plain, drawn) == config
+    assert config.hash() != plain.hash()
 
 
 def test_an_experiment_survives_being_written_down():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.augment_config import AugmentConfig
 from pipeline.config import DataConfig, RunConfig, TrainConfig
 from pipeline.configfile import validated
 from pipeline.data.dataset import Samples
@@ -70,7 +71,7 @@ def gradients(name, blobs, micro_batch):
         Progress(),
     )
     batch = Samples(split, np.arange(28), CPU).batch(np.arange(28))
-    loss = Stepper(config, state, preprocess, CPU, micro_batch).gradients(batch)
+    loss = Stepper(config, state, preprocess, CPU, micro_batch, AugmentConfig()).gradients(batch)
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), loss
 
 
