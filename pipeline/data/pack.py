@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.data.layout import RawData, RawSample, RawSplit, open_raw
+from pipeline.data.layout import open_raw
 from pipeline.data.packed import Pack, PackedSplit, Sample, Summary, open_pack, summarise
 from pipeline.data.packwriter import PackWriter
 from pipeline.data.progress import progress
+from pipeline.data.raw import RawData, RawSample, RawSplit
 from pipeline.data.workers import in_order
 from pipeline.errors import DataError
 
@@ -49,7 +50,7 @@ def pack_raw(
         for split in raw.splits:
             kept = Kept()
             for sample, loaded in zip(split.samples, results, strict=False):  # the next split takes the rest
-                _pack_one(writer, split.name, str(sample), loaded, kept, keep_going)
+                _pack_one(writer, split.name, sample, loaded, kept, keep_going)
                 step()
             _close_split(writer, split, kept)
             left_out |= kept.left_out
@@ -57,20 +58,21 @@ def pack_raw(
 
 
 def _pack_one(
-    writer: PackWriter, split: str, name: str, loaded: Loaded, kept: Kept, keep_going: bool
+    writer: PackWriter, split: str, raw: RawSample, loaded: Loaded, kept: Kept, keep_going: bool
 ) -> None:
     """Writes one sample after those kept so far, or leaves it out."""
     if not isinstance(loaded, DataError) and loaded[0].id in kept.ids:
         twin = kept.ids[loaded[0].id]
-        loaded = DataError(f"{name}: id {loaded[0].id} is taken by {twin}; each sample has its own")
+        found = f"id {loaded[0].id} is also that of {twin}"
+        loaded = DataError(f"{raw.id_place}: {found}; allowed is an id that no other sample of {split} has")
     if isinstance(loaded, DataError):
         if not keep_going:
             raise DataError(f"{loaded}; repair it, or pack the rest with --keep-going")
-        kept.left_out[name] = loaded
+        kept.left_out[str(raw)] = loaded
         return
     sample, summary = loaded
     writer.write(split, len(kept.ids), sample, summary)
-    kept.ids[sample.id] = name
+    kept.ids[sample.id] = str(raw)
 
 
 def _close_split(writer: PackWriter, split: RawSplit, kept: Kept) -> None:
@@ -94,11 +96,14 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipeline.data.pack`."""
     parser = cli.parser(
         "python -m pipeline.data.pack",
-        "Packs a raw data set (X/0/rgb/0.png and so on) into flat arrays that training maps into memory.",
+        "Packs a raw data set into flat arrays that training maps into memory. The raw set is either\n"
+        "numbered folders (train/X/0/rgb/0.png, ...) or tensors (trainX.pt, trainY.pt, testX.pt).",
         "  python -m pipeline.data.pack --raw downloads/hand --out packed\n"
         "  python -m pipeline.data.pack --raw downloads/hand --out packed --keep-going --processes 8",
     )
-    parser.add_argument("--raw", type=Path, required=True, metavar="DIR", help="folder with train/ and test/")
+    parser.add_argument(
+        "--raw", type=Path, required=True, metavar="DIR", help="folder with train/, test/ or .pt files"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     parser.add_argument(
         "--keep-going", action="store_true", help="leave damaged samples out and list them, instead of ending"

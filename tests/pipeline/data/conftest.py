@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.data.pack import PackedSplit, PackWriter, Sample, open_pack
@@ -73,3 +74,23 @@ def packed_split(tmp_path: Path) -> PackedSplit:
         for number in range(7):
             writer.write("train", number, random_sample(number))
     return open_pack(tmp_path / "packed").split("train")
+
+
+def as_tensors(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """What trainX.pt holds."""
+    rgb = np.stack([sample.rgb_9HW.reshape(3, 3, *sample.rgb_9HW.shape[1:]) for sample in samples])
+    depth = np.stack([sample.depth_mm_3HW for sample in samples]).astype(np.int32)
+    return torch.from_numpy(rgb), torch.from_numpy(depth), [str(sample.id) for sample in samples]
+
+
+@pytest.fixture
+def raw_tensors(tmp_path: Path) -> Path:
+    """The samples of the fixture `raw`, as tensors."""
+    folder = tmp_path / "tensors"
+    folder.mkdir()
+    train = [random_sample(number) for number in range(12)]
+    test = [random_sample(100 + number, labelled=False) for number in range(3)]
+    torch.save(as_tensors(train), folder / "trainX.pt")
+    torch.save(as_tensors(test), folder / "testX.pt")
+    torch.save(torch.tensor(np.stack([sample.label_m_12 for sample in train])), folder / "trainY.pt")
+    return folder

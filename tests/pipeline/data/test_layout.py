@@ -1,6 +1,8 @@
 import os
 import pickle
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,55 +69,134 @@ def save_view(image: Image.Image, file_format: str = "PNG") -> Callable[[Path], 
     return lambda raw: image.save(folder(raw) / "rgb" / "1.png", file_format)
 
 
+def deep_png(width: int, height: int) -> bytes:
+    """A black RGB PNG of 16 bits, which Pillow reads but cannot write."""
+    rows = zlib.compress((b"\0" + bytes(6 * width)) * height)
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", rows),
+        (b"IEND", b""),
+    ]
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def set_label(label: np.ndarray) -> Callable[[Path], None]:
     return lambda raw: np.save(raw / "train" / "Y" / "2.npy", label)
 
 
 DAMAGES = {
-    "missing view": (lambda raw: (folder(raw) / "rgb" / "1.png").unlink(), "rgb/1.png: missing"),
-    "truncated view": (truncate("rgb/1.png"), "rgb/1.png: not a readable PNG"),
-    "JPEG": (save_view(Image.new("RGB", (8, 6)), "JPEG"), "rgb/1.png: not a readable PNG"),
-    "grey view": (save_view(Image.new("L", (8, 6))), "rgb/1.png: is a PNG in mode L; expected 8-bit RGB"),
+    "missing view": (
+        lambda raw: (folder(raw) / "rgb" / "1.png").unlink(),
+        "rgb/1.png: missing; expected an 8-bit RGB PNG of 6 x 8 pixels",
+    ),
+    "truncated view": (
+        truncate("rgb/1.png"),
+        "rgb/1.png: cannot be read (image file is truncated); expected an 8-bit RGB PNG of 6 x 8",
+    ),
+    "JPEG": (
+        save_view(Image.new("RGB", (8, 6)), "JPEG"),
+        "rgb/1.png: no PNG, or its beginning is damaged; expected an 8-bit RGB",
+    ),
+    "grey view": (
+        save_view(Image.new("L", (8, 6))),
+        "rgb/1.png: is a PNG in mode L of 8 bits; expected an 8-bit RGB",
+    ),
     "turned view": (
         save_view(Image.new("RGB", (6, 8))),
-        "rgb/1.png: has 8 x 6 pixels; expected 6 x 8 (height x width), as the others",
+        "rgb/1.png: has 8 x 6 pixels; expected an 8-bit RGB PNG of 6 x 8 pixels (height x width), as the",
     ),
-    "missing depth": (lambda raw: (folder(raw) / "depth.npy").unlink(), "depth.npy: missing"),
-    "truncated depth": (truncate("depth.npy"), "depth.npy: not a readable .npy array"),
-    "empty depth": (lambda raw: (folder(raw) / "depth.npy").write_bytes(b""), "not a readable .npy array"),
+    "missing depth": (
+        lambda raw: (folder(raw) / "depth.npy").unlink(),
+        "depth.npy: missing; expected a .npy array of numbers [3, 6, 8]",
+    ),
+    "truncated depth": (
+        truncate("depth.npy"),
+        "depth.npy: cannot be read (mmap length is greater than file size); expected",
+    ),
+    "empty depth": (
+        lambda raw: (folder(raw) / "depth.npy").write_bytes(b""),
+        "depth.npy: cannot be read (EOF: reading magic string",
+    ),
     "depth in metres": (
         set_depth(0.656),
-        "depth.npy: depth 0.656 is no whole number of millimetres; is the file in metres?",
+        "depth.npy: depth 0.656 mm at [1, 2, 3]; allowed are whole numbers from 0 to 65535 mm; is the",
     ),
-    "negative depth": (set_depth(-1, np.int32), "depth from -1 to 1; allowed are 0 to 65535 mm"),
-    "depth too large": (set_depth(65536), "depth from 1.0 to 65536.0; allowed are 0 to 65535 mm"),
-    "depth not a number": (set_depth(np.nan), "depth from nan to nan; allowed are 0 to 65535 mm"),
+    "negative depth": (
+        set_depth(-1, np.int32),
+        "depth -1 mm at [1, 2, 3]; allowed are whole numbers from 0 to 65535 mm",
+    ),
+    "depth too large": (
+        set_depth(65536),
+        "depth 65536.0 mm at [1, 2, 3]; allowed are whole numbers from 0 to 65535 mm",
+    ),
+    "depth not a number": (
+        set_depth(np.nan),
+        "depth nan mm at [1, 2, 3]; allowed are whole numbers from 0 to 65535 mm",
+    ),
     "two depth views": (
         lambda raw: edit_array(folder(raw) / "depth.npy", lambda depth: depth[:2]),
-        "holds float32 [2, 6, 8]; expected numbers [3, 6, 8]",
+        "holds float32 [2, 6, 8]; expected a .npy array of numbers [3, 6, 8]",
     ),
-    "complex depth": (set_depth(1, np.complex64), "holds complex64 [3, 6, 8]; expected numbers [3, 6, 8]"),
+    "complex depth": (
+        set_depth(1, np.complex64),
+        "holds complex64 [3, 6, 8]; expected a .npy array of numbers",
+    ),
     "objects as depth": (
         lambda raw: np.save(folder(raw) / "depth.npy", np.array([{}] * 3, object)),
-        "depth.npy: not a readable .npy array",
+        "depth.npy: cannot be read (Array can't be memory-mapped: Python objects in dtype.); expected",
     ),
-    "missing id": (lambda raw: (folder(raw) / "field_id.pkl").unlink(), "field_id.pkl: missing"),
-    "truncated id": (truncate("field_id.pkl"), "field_id.pkl: not a readable pickle"),
-    "id in words": (set_id("first"), "id 'first' is not a number; expected a text such as '3320'"),
-    "negative id": (set_id(-3), "id '-3' is not a number"),
-    "list of ids": (set_id(["3320"]), "a pickle with the step EMPTY_LIST; expected one plain text"),
-    "huge id": (set_id("1" * 2000), "more than 1024 bytes; expected a pickled text such as '3320'"),
-    "missing label": (lambda raw: (raw / "train" / "Y" / "2.npy").unlink(), "Y/2.npy: missing"),
+    "missing id": (
+        lambda raw: (folder(raw) / "field_id.pkl").unlink(),
+        "field_id.pkl: missing; expected one pickled text of digits, such as '3320'",
+    ),
+    "truncated id": (truncate("field_id.pkl"), "field_id.pkl: cannot be read ("),
+    "id in words": (
+        set_id("first"),
+        "field_id.pkl: id 'first' is no whole number; allowed are up to 18 digits, as in '3320'",
+    ),
+    "negative id": (set_id(-3), "id -3 is no whole number"),
+    "list of ids": (set_id(["3320"]), "a pickle with the step EMPTY_LIST; expected one pickled text"),
+    "huge id": (set_id("1" * 2000), "more than 1024 bytes; expected one pickled text of digits"),
+    "missing label": (
+        lambda raw: (raw / "train" / "Y" / "2.npy").unlink(),
+        "Y/2.npy: missing; expected a .npy array of floats [12]",
+    ),
     "label not a number": (
         set_label(np.array([0.0] * 11 + [np.nan])),
-        "Y/2.npy: coordinate 11 is not finite",
+        "Y/2.npy: coordinate 11 is nan; allowed are metres from -1 to 1",
     ),
     "label in millimetres": (
         set_label(np.array([54.5] * 12)),
-        "Y/2.npy: a coordinate of 54.5 m; expected metres up to 1",
+        "Y/2.npy: coordinate 0 is 54.5; allowed are metres from -1 to 1; is the file in millimetres?",
     ),
-    "short label": (set_label(np.zeros(11)), "Y/2.npy: holds float64 [11]; expected floats [12]"),
-    "whole-number label": (set_label(np.zeros(12, int)), "Y/2.npy: holds int64 [12]; expected floats [12]"),
+    "short label": (
+        set_label(np.zeros(11)),
+        "Y/2.npy: holds float64 [11]; expected a .npy array of floats [12]",
+    ),
+    "whole-number label": (
+        set_label(np.zeros(12, int)),
+        "Y/2.npy: holds int64 [12]; expected a .npy array of floats [12]",
+    ),
+    "16-bit view": (
+        lambda raw: (folder(raw) / "rgb" / "1.png").write_bytes(deep_png(8, 6)),
+        "rgb/1.png: is a PNG in mode RGB of 16 bits; expected an 8-bit RGB PNG",
+    ),
+    "empty folder": (
+        lambda raw: (shutil.rmtree(folder(raw)), folder(raw).mkdir()),
+        "X/2: empty; expected a folder with rgb/0.png, 1.png, 2.png, depth.npy and field_id.pkl",
+    ),
+    "file for a folder": (
+        lambda raw: (shutil.rmtree(folder(raw)), folder(raw).touch()),
+        "X/2: is a file; expected a folder with rgb/0.png",
+    ),
+    "folder for a file": (
+        lambda raw: ((folder(raw) / "depth.npy").unlink(), (folder(raw) / "depth.npy").mkdir()),
+        "depth.npy: cannot be read (Is a directory); expected a .npy array",
+    ),
     "label without images": (lambda raw: shutil.rmtree(folder(raw)), "train/Y has a label of this number"),
 }
 
@@ -149,7 +230,7 @@ def test_code_in_a_pickled_id_is_refused_and_never_run(raw: Path, tmp_path: Path
 def test_code_in_a_depth_array_is_never_run(raw: Path, tmp_path: Path) -> None:
     mark = tmp_path / "executed"
     np.save(folder(raw) / "depth.npy", np.array([Bomb(mark)], object))
-    with pytest.raises(DataError, match=r"depth\.npy: not a readable"):
+    with pytest.raises(DataError, match=r"depth\.npy: cannot be read"):
         load(raw)
     assert not mark.exists()
 
@@ -169,7 +250,9 @@ def test_an_id_may_be_pickled_with_any_protocol(raw: Path, protocol: int) -> Non
 @pytest.mark.parametrize("stray", ["notes", "01", "２"])
 def test_a_folder_without_a_plain_number_comes_first_and_is_refused(raw: Path, stray: str) -> None:
     (raw / "train" / "X" / stray).mkdir()
-    with pytest.raises(DataError, match=f"X/{stray}: sample folders are named by plain numbers"):
+    with pytest.raises(
+        DataError, match=f"X/{stray}: its name is no plain number; allowed are names as in X/0"
+    ):
         load(raw, 0)
 
 
@@ -185,11 +268,24 @@ def test_one_damaged_frame_does_not_decide_the_size(raw: Path) -> None:
 
 
 def test_what_is_no_raw_layout_is_refused(raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not the raw layout; expected folders such as"):
+    with pytest.raises(
+        DataError, match="nowhere: missing; expected a folder with numbered folders .train/X/0/"
+    ):
         open_raw(tmp_path / "nowhere")
     (tmp_path / "empty" / "test" / "X").mkdir(parents=True)
     with pytest.raises(DataError, match="test/X: empty; expected folders such as"):
         open_raw(tmp_path / "empty")
+    with pytest.raises(DataError, match=r"0\.png: is a file; expected a folder with"):
+        open_raw(raw / "test" / "X" / "0" / "rgb" / "0.png")
+    with pytest.raises(
+        DataError, match=r"test: holds X/; expected numbered folders .* or tensors .trainX\.pt"
+    ):
+        open_raw(raw / "test")
+    shutil.rmtree(raw / "test" / "X")
+    (raw / "test" / "Y").mkdir()
+    with pytest.raises(DataError, match="test/X: missing; expected a folder for each sample"):
+        open_raw(raw)
+    shutil.rmtree(raw / "test")
     shutil.rmtree(raw / "train" / "Y")
     with pytest.raises(DataError, match="train/Y: missing; training needs a label file"):
         open_raw(raw)
@@ -197,5 +293,7 @@ def test_what_is_no_raw_layout_is_refused(raw: Path, tmp_path: Path) -> None:
 
 def test_a_set_without_readable_frames_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test" / "X" / "0").mkdir(parents=True)
-    with pytest.raises(DataError, match="the size of the frames is unknown"):
+    with pytest.raises(
+        DataError, match="no sample has a readable rgb/0.png, which gives the size of all frames"
+    ):
         open_raw(tmp_path)

@@ -94,7 +94,7 @@ def test_the_fingerprint_knows_the_content_but_not_how_it_was_packed(raw: Path, 
 def test_a_damaged_sample_ends_packing_and_leaves_nothing(raw: Path, tmp_path: Path) -> None:
     (raw / "train" / "X" / "3" / "depth.npy").unlink()
     with pytest.raises(
-        DataError, match=r"depth\.npy: missing; repair it, or pack the rest with --keep-going"
+        DataError, match=r"depth\.npy: missing; .*; repair it, or pack the rest with --keep-going"
     ):
         run(raw, tmp_path / "packed")
     assert os.listdir(tmp_path) == ["raw"]
@@ -113,7 +113,7 @@ def test_keep_going_packs_the_rest_and_lists_what_was_left_out(
     assert packed.split("train").rgb.shape == (10, 9, 6, 8)
     printed = capsys.readouterr().out
     assert f"left out: {raw}/train/X/3/depth.npy: missing" in printed
-    assert "left out: train/X/9: id 1028 is taken by train/X/4; each sample has its own" in printed
+    assert f"left out: {raw}/train/X/9/field_id.pkl: id 1028 is also that of train/X/4; allowed is" in printed
     assert "10 train, 3 test samples of 6 x 8, 2 left out" in printed
 
 
@@ -158,6 +158,17 @@ def test_an_interrupt_leaves_nothing(
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
     assert "interrupted" in errors
+    assert os.listdir(tmp_path) == ["raw"]
+
+
+def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(raw: Path, tmp_path: Path) -> None:
+    command = f"ulimit -f 2; {sys.executable} -m pipeline.data.pack --raw {raw} --out {tmp_path / 'out'}"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=repository(), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "out: File too large: 0.00 GB are needed" in ended.stderr
+    assert "free some space or choose a folder on another disk" in ended.stderr
     assert os.listdir(tmp_path) == ["raw"]
 
 
