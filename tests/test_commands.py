@@ -15,6 +15,7 @@ COMMANDS = [
     "pipeline.leaderboard",
     "pipeline.final",
     "pipeline.data.pack",
+    "pipeline.data.preview",
     "pipeline.data.twin",
     "pipeline.models",
 ]

@@ -25,6 +25,7 @@ from pipeline.errors import DataError
 
 SPLITS = ("train", "test")
 NOTICE = "RENDERED.txt"  # in the raw layout, which has no other place to say that it is not recorded data
+RENDERED = "rendered by pipeline.data.twin"  # how the source of every rendered data set begins
 FRAMES_PER_PROCESS = 40  # starting a process pays from about this many on
 
 
@@ -106,13 +107,18 @@ def claim(root: Path) -> None:
         raise DataError(f"{root}: {found}; choose another folder or remove this one first") from None
 
 
+def is_rendered(source: str) -> bool:
+    """Whether a pack whose `meta.yaml` has this source was rendered here, by cameras that are known."""
+    return source.startswith(RENDERED)
+
+
 def _processes(wanted: int | None, frames: int) -> int:
     return wanted or max(1, min(len(os.sched_getaffinity(0)), frames // FRAMES_PER_PROCESS))
 
 
 def _source(config: TwinConfig) -> str:
     return (
-        f"rendered by pipeline.data.twin: not recorded data; seed {config.seed}, size {config.size}, "
+        f"{RENDERED}: not recorded data; seed {config.seed}, size {config.size}, "
         f"recording of {config.train + config.test} frames"
     )
 
