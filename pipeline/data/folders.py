@@ -86,9 +86,7 @@ class FolderSample:
     def _check_folder(self) -> None:
         folder, allowed = self._folder, "a folder with rgb/0.png, 1.png, 2.png, depth.npy and field_id.pkl"
         if not _NUMBER.fullmatch(self.number):
-            raise DataError(
-                f"{folder}: its name is no plain number; allowed are names as in X/0; move it away"
-            )
+            raise DataError(f"{folder}: its name is no plain number; allowed are names as in X/0")
         if not folder.exists():
             label = f"{self.split.name}/Y has a label of this number"
             raise DataError(f"{folder}: missing, though {label}; expected {allowed}")

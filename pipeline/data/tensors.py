@@ -157,8 +157,9 @@ def _read_images(path: Path) -> Images:
     stored = _load(path, IMAGES_ALLOWED)
     if not isinstance(stored, (tuple, list)) or len(stored) != len(Images._fields):
         raise DataError(f"{path}: holds {_describe(stored)}; expected {IMAGES_ALLOWED}")
-    count = len(stored[0]) if _is_array(stored[0], 5) else None
-    size = tuple(stored[0].shape[3:]) if count is not None else (None, None)
+    count, size = None, (None, None)
+    if _is_array(stored[0], 5) and stored[0].numel():
+        count, size = len(stored[0]), tuple(stored[0].shape[3:])
     rgb = _checked(stored[0], (count, VIEWS, COLOURS, *size), _NUMBERS, f"{path}: rgb")
     depth = _checked(stored[1], (count, VIEWS, *size), _NUMBERS, f"{path}: depth")
     return Images(rgb, depth, _checked_ids(stored[2], len(rgb), path))
@@ -248,7 +249,8 @@ def _describe(value: Any) -> str:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+        kind = "" if value.layout == torch.strided else "sparse "
+        return f"{kind}{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"

@@ -159,11 +159,11 @@ FILE_DAMAGES = {
     ),
     "sparse": (
         edit(lambda rgb, depth, ids: (rgb, depth.to_sparse(), ids)),
-        "trainX.pt: depth: holds int32 [12, 3, 6, 8]; expected",
+        "trainX.pt: depth: holds sparse int32 [12, 3, 6, 8]; expected",
     ),
     "no samples": (
         edit(lambda rgb, depth, ids: (rgb[:0].clone(), depth[:0].clone(), [])),
-        "trainX.pt: rgb: holds uint8 [0, 3, 3, 6, 8]; expected",
+        "trainX.pt: rgb: holds uint8 [0, 3, 3, 6, 8]; expected a tensor of numbers [any, 3, 3, any, any]",
     ),
     "elements that share bytes": (
         edit(overlapping),
