@@ -95,15 +95,21 @@ Scheduler = Annotated[Constant | MultiStep | Step | Cosine, Field(discriminator=
 OptimizerName = Literal["adam", "adamw", "sgd"]
 LossName = Literal["mse", "smooth_l1"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Stem = Literal["adapted", "fresh"]
 DepthMode = Literal["clip", "report", "symmetric", "per_image"]
 
 
 class ModelConfig(Strict):
-    """Which backbone. `small` takes its small sibling; `pretrained` is true, false or a checkpoint's path."""
+    """Which backbone. `small` takes its small sibling; `pretrained` is true, false or a checkpoint's path.
+
+    stem: what becomes of a pretrained input layer made for three channels: `adapted` repeats its weights over
+        the twelve, as timm does; `fresh` starts it anew, as the report did.
+    """
 
     name: str
     small: bool = False
     pretrained: bool | str = False
+    stem: Stem = "adapted"
 
 
 class DataConfig(Strict):

@@ -74,8 +74,7 @@ class Trainer:
     def _fresh_state(self, mean_mm_12: list[float]) -> TrainState:
         config = self.config
         seed_torch(config.seed, INITIALISATION)
-        name, small, pretrained = config.model.name, config.model.small, config.model.pretrained
-        model = build(name, small=small, pretrained=pretrained, size=self.preprocess.height)
+        model = build(**dict(config.model), size=self.preprocess.height)
         set_output_mean(model, mean_mm_12)
         model = model.to(self.device)
         scaler = torch.amp.GradScaler(self.device.type, enabled=config.train.precision == "fp16")

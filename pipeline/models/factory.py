@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.config import Stem
 from pipeline.errors import ConfigError
 from pipeline.models.table import find
 from pipeline.models.weights import load_weights, require_weights
@@ -18,12 +19,17 @@ SIZE_MULTIPLE = 32  # the deepest stage of every backbone sees one pixel for 32 
 
 
 def build(
-    name: str, small: bool = False, pretrained: bool | str = False, size: int = REPORT_SIZE
+    name: str,
+    small: bool = False,
+    pretrained: bool | str = False,
+    size: int = REPORT_SIZE,
+    stem: Stem = "adapted",
 ) -> nn.Module:
     """A backbone for images of `size` x `size` pixels: float [B, 12, size, size] to [B, 12] in millimetres.
 
-    `small` takes the small sibling, `pretrained` is what `require_weights` allows. Random weights come from
-    torch's global generator: seed it first. The pose networks accept only the size they were built for.
+    `small` takes the small sibling, `pretrained` is what `require_weights` allows, `stem` what becomes of
+    a pretrained input layer (see ModelConfig). Random weights come from torch's global generator: seed it
+    first. The pose networks accept only the size they were built for.
     Raises ConfigError for an unknown name, a size that is not a multiple of 32, or weights that are missing
     or do not fit.
     """
@@ -36,7 +42,7 @@ def build(
     weights = require_weights(name, pretrained, small)
     model = (backbone.small if small else backbone.full)(size)
     if weights is not None:
-        load_weights(model, backbone, weights)
+        load_weights(model, backbone, weights, stem)
     return model
 
 

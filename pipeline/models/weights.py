@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.config import Stem
 from pipeline.data.channels import COLOURS
 from pipeline.errors import ConfigError
 from pipeline.models.table import Backbone, find
@@ -93,19 +94,19 @@ def fetch(name: str) -> Path:
         ) from None
 
 
-def load_weights(model: nn.Module, backbone: Backbone, path: Path) -> None:
+def load_weights(model: nn.Module, backbone: Backbone, path: Path, stem: Stem = "adapted") -> None:
     """Fills the backbone of a fresh `model` from a checkpoint; the output layer (and a pose head) stay fresh.
 
-    A three-channel input convolution is repeated over the twelve channels and scaled down to match, which is
-    timm's adaptation; the report started that layer afresh instead. Raises ConfigError, naming the layers, if
-    any name or shape differs otherwise.
+    With `adapted`, a three-channel input convolution is repeated over the twelve channels and scaled down to
+    match, as timm does; with `fresh` it keeps the model's random weights, as in the report. Raises
+    ConfigError, naming the layers, if any name or shape differs otherwise.
     """
     from pipeline.models.pose import PoseNet
 
     target = model.backbone if isinstance(model, PoseNet) else model
     wanted = {key: value for key, value in target.state_dict().items() if _is_loaded(key, backbone)}
     state = {key: value for key, value in read_state(path).items() if _is_loaded(key, backbone)}
-    state = _with_adapted_input(state, target)
+    state = _with_fresh_input(state, target) if stem == "fresh" else _with_adapted_input(state, target)
     differences = _differences(state, wanted)
     if differences:
         more = f" and {len(differences) - NAMES_SHOWN} more" if len(differences) > NAMES_SHOWN else ""
@@ -151,13 +152,24 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _with_adapted_input(state: dict[str, Tensor], target: nn.Module) -> dict[str, Tensor]:
     """The state with its first convolution widened from three channels, if it has three."""
     from timm.models import adapt_input_conv
-    from torch import nn
 
-    name, first = next((name, part) for name, part in target.named_modules() if isinstance(part, nn.Conv2d))
+    name, first = _input_layer(target)
     weight = state.get(f"{name}.weight")
     if weight is None or weight.ndim != first.weight.ndim or weight.shape[1] != COLOURS:
         return state
     return {**state, f"{name}.weight": adapt_input_conv(first.in_channels, weight)}
+
+
+def _with_fresh_input(state: dict[str, Tensor], target: nn.Module) -> dict[str, Tensor]:
+    """The state with the first convolution as it is in the model."""
+    name, first = _input_layer(target)
+    return {**state, **{f"{name}.{key}": value.clone() for key, value in first.state_dict().items()}}
+
+
+def _input_layer(target: nn.Module) -> tuple[str, nn.Conv2d]:
+    from torch import nn
+
+    return next((name, part) for name, part in target.named_modules() if isinstance(part, nn.Conv2d))
 
 
 def _differences(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:

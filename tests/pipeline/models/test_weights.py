@@ -71,6 +71,18 @@ def test_timms_checkpoint_fits_the_pose_networks_backbone_by_name(name, full_siz
     assert loaded == set(full_size(name).backbone.state_dict())
 
 
+def test_a_fresh_stem_keeps_its_random_weights_and_the_rest_is_loaded(tmp_path):
+    torch.manual_seed(1)
+    source = build("resnet50", small=True, size=SIZE)
+    path = save(source.state_dict(), tmp_path / "resnet50.pt")
+    torch.manual_seed(2)
+    random = build("resnet50", small=True, size=SIZE)
+    torch.manual_seed(2)
+    model = build("resnet50", small=True, pretrained=path, size=SIZE, stem="fresh")
+    assert torch.equal(model.conv1[0].weight, random.conv1[0].weight)
+    assert torch.equal(model.conv1[3].weight, source.conv1[3].weight)
+
+
 def test_differing_shapes_are_named(sibling, tmp_path):
     state = sibling.state_dict()
     state["layer1.0.conv1.weight"] = torch.zeros(5, 16, 1, 1)
