@@ -48,7 +48,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # torch's advice is to allow code to run; it is not ours
+        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         first_line = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {first_line}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

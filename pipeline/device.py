@@ -43,6 +43,12 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def limit_threads(config: RunConfig) -> None:
+    """One thread for the small networks: they gain nothing from more, and waiting threads slow others."""
+    if config.model.small:
+        torch.set_num_threads(1)
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The context in which a network computes in a run's precision; fp16 falls back to fp32 on the CPU."""
     enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")

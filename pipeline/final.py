@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     from pipeline.paths import RunPaths, Workspace
     from pipeline.predict import submit
     from pipeline.provenance import Purpose
-    from pipeline.train import ConsoleReport, fit
+    from pipeline.train import ConsoleReport, fit, standing
 
     workspace = Workspace(arguments.runs.resolve())
     winner = read_winner(workspace, arguments.overrides)
@@ -84,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
     origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
     validation = f"validation RMSE {to_mm(row['rmse']):.3f} mm"
     print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
+    print(f"run folder {paths.root}: {standing(paths)}", flush=True)
     purpose = Purpose("final", row["profile"], config.train.epochs)
     result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
     leaderboard.refresh(workspace)

@@ -163,9 +163,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     arguments = build_parser().parse_args(argv)
+    from pipeline.errors import StudyError
     from pipeline.paths import Workspace
 
     workspace = Workspace(arguments.runs.resolve())
+    if not workspace.root.is_dir():
+        raise StudyError(f"{workspace.root}: no such folder; give the one that --runs named in the search")
     frame = refresh(workspace, arguments.out)
     print(f"{arguments.out or workspace.leaderboard}: {len(frame)} runs")
 

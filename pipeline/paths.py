@@ -47,6 +47,11 @@ class RunPaths:
         return self.root / "owner.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked while a process that no search directs trains the run."""
+        return self.root / "run.lock"
+
+    @property
     def memory_hints(self) -> Path:
         """How many samples fitted into memory at once; shared by the runs beside this one."""
         return self.root.parent / "memory.json"

@@ -7,13 +7,14 @@ owner and writes nothing.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import uuid
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -40,6 +41,7 @@ class RunRecord:
         self._config, self._purpose = config, purpose
         self._identity = {"config_hash": config.hash(), "data_fingerprint": pack.meta.fingerprint}
         self._data = pack.root.resolve()
+        self._lock: IO[str] | None = None
         self._refuse_other_run()
         self.attempt = self._claim(attempt)
 
@@ -55,6 +57,8 @@ class RunRecord:
                 )
 
     def _claim(self, attempt: int | None) -> int:
+        if attempt is None:
+            self._lock = lock_run(self.paths)
         previous = read_json(self.paths.owner).get("attempt", 0)
         mine = previous + 1 if attempt is None else attempt
         if mine < previous:
@@ -63,6 +67,11 @@ class RunRecord:
         write_text_atomically(self.paths.owner, json.dumps({"attempt": mine, "token": self._token}))
         remove_stale(self.paths.root)
         return mine
+
+    def release(self) -> None:
+        """Lets other processes train the run."""
+        if self._lock is not None:
+            self._lock.close()
 
     def check_owner(self) -> None:
         """Raises SupersededError if another attempt has taken the run over. Call before each write."""
@@ -126,6 +135,23 @@ class RunRecord:
 
 def _line(record: EpochRecord) -> str:
     return json.dumps(asdict(record)) + "\n"
+
+
+def lock_run(paths: RunPaths) -> IO[str]:
+    """An open file that keeps other processes from training the run until it is closed, or its process ends.
+
+    Raises CheckpointError if another process has it.
+    """
+    paths.root.mkdir(parents=True, exist_ok=True)
+    lock = paths.lock.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise CheckpointError(
+            f"{paths.root}: another process is training this run; wait for it, or end it and try again"
+        ) from None
+    return lock
 
 
 def read_run(paths: RunPaths) -> dict[str, Any]:

@@ -21,9 +21,15 @@ from pipeline.provenance import Purpose
 from pipeline.units import to_mm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
     from pipeline.config import RunConfig
+    from pipeline.data.pack import Pack
     from pipeline.paths import RunPaths
-    from pipeline.progress import Progress
+    from pipeline.progress import EpochRecord, Progress
+    from pipeline.runrecord import RunRecord
 
 TRAIN = Purpose()
 
@@ -68,10 +74,9 @@ def fit(
     DivergedError, SupersededError.
     """
     from pipeline.data.pack import open_pack
-    from pipeline.device import choose_device, make_deterministic
-    from pipeline.progress import EpochRecord, Progress
+    from pipeline.device import choose_device, limit_threads, make_deterministic
+    from pipeline.progress import Progress
     from pipeline.runrecord import RunRecord
-    from pipeline.trainer import train_in_memory
 
     def tell(epoch: EpochRecord) -> None:
         rmse = math.nan if epoch.score is None else epoch.score
@@ -79,13 +84,30 @@ def fit(
 
     device = choose_device(config)
     make_deterministic(config)
+    limit_threads(config)
     pack = open_pack(data)
     record = RunRecord(paths, config, pack, purpose, attempt)
-    completed = record.completed_history()
-    if completed is not None:
+    try:
+        completed = record.completed_history()
+        if completed is None:
+            return _result(_train(config, pack, record, device, tell), paths)
         for epoch in completed:
             tell(epoch)
         return _result(Progress.after(completed), paths)
+    finally:
+        record.release()
+
+
+def _train(
+    config: RunConfig,
+    pack: Pack,
+    record: RunRecord,
+    device: torch.device,
+    tell: Callable[[EpochRecord], None],
+) -> Progress:
+    """Trains what is left and records how it ends."""
+    from pipeline.trainer import train_in_memory
+
     try:
         progress = train_in_memory(config, pack, record, device, tell)
     except SupersededError:
@@ -94,8 +116,17 @@ def fit(
         record.end("failed", reason_of(error), traceback.format_exc())
         raise
     record.end("completed")
-    paths.latest.unlink(missing_ok=True)
-    return _result(progress, paths)
+    record.paths.latest.unlink(missing_ok=True)
+    return progress
+
+
+def standing(paths: RunPaths) -> str:
+    """What the same command finds of an earlier one, for a person."""
+    from pipeline.runrecord import read_json
+
+    if read_json(paths.outcome).get("status") == "completed":
+        return "complete already; nothing to train"
+    return "goes on from its last checkpoint" if paths.latest.exists() else "starts"
 
 
 def _result(progress: Progress, paths: RunPaths) -> FitResult:
@@ -155,7 +186,8 @@ def main(argv: list[str] | None = None) -> None:
     default = workspace.run("train", f"{config.model.name}-{config.hash()}")
     paths = RunPaths(arguments.out) if arguments.out else default
     data = data_set(arguments.data, workspace, experiment.twin)
-    print(f"{config.model.name}: {config.train.epochs} epochs on {data}, run folder {paths.root}", flush=True)
+    print(f"{config.model.name}: {config.train.epochs} epochs on {data}")
+    print(f"run folder {paths.root}: {standing(paths)}", flush=True)
     purpose = Purpose("train", arguments.profile, experiment.final.epochs)
     result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
     if result.rmse is not None:

@@ -148,6 +148,6 @@ def summary(study: Study, workspace: Workspace) -> str:
         f"{values}\n"
         f"checkpoint   {study.paths.trial(best.number).best}\n"
         f"leaderboard  {workspace.leaderboard}\n"
-        f"winner       {workspace.best}\n"
+        f"winner       {workspace.best} (of all studies)\n"
         f"next         python -m pipeline.final --runs {workspace.root}"
     )

@@ -31,7 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_data(parser, "a rendered stand-in under RUNS/data")
     cli.add_runs(parser)
     parser.add_argument("--profile", choices=("smoke", "full"), help="default: full with a GPU, else smoke")
-    parser.add_argument("--executor", choices=("local", "slurm"), help="where trials run (default: local)")
+    parser.add_argument(
+        "--executor", choices=("local", "slurm"), help="where trials run; this version: local"
+    )
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="trials at a time (default: see the plan)"
     )
