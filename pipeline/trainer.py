@@ -66,8 +66,10 @@ class Trainer:
         self._restore()
         self.micro_batch = self._micro_batch(largest)
         self.state.progress.micro_batch = self.micro_batch
+        whole = self.micro_batch >= config.train.batch_size
+        largest_piece = self.micro_batch + whole  # a last batch may have one sample more
         self.stepper = Stepper(
-            config.train, self.state, self.preprocess, device, self.micro_batch, config.data.augment
+            config.train, self.state, self.preprocess, device, largest_piece, config.data.augment
         )
         self._known = record.begin(self._facts())
 
