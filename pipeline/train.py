@@ -70,8 +70,8 @@ def fit(
     Resumes exactly where an earlier attempt was saved; a completed run is only reported again. `attempt`
     fences the folder against earlier attempts (None: one more than the last). `purpose` is recorded.
 
-    Raises PipelineError subclasses: ConfigError, DataError, CheckpointError (the folder holds another run),
-    DivergedError, SupersededError.
+    Raises PipelineError subclasses: ConfigError, DataError, CheckpointError (the folder holds another run, or
+    another process trains it), DivergedError, SupersededError.
     """
     from pipeline.data.pack import open_pack
     from pipeline.device import choose_device, limit_threads, make_deterministic
