@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], int]]:
-    """Yields a question: which of SIGINT and SIGTERM has come (0: none)? A second one acts as usual, at once."""
+    """Yields a question: has SIGINT or SIGTERM come, which one? A second one acts as usual, at once."""
     came: list[int] = []
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
