@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     "pipeline.errors pipeline.units pipeline.paths pipeline.cli pipeline.section pipeline.augment_config "
+    "pipeline.signals "
     "pipeline.config pipeline.configfile",
     "pipeline.records pipeline.provenance",
     "pipeline.data pipeline.models pipeline.optim pipeline.schedule pipeline.losses pipeline.metrics "

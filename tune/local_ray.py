@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.signals import interruptible
 from tune.scratch import Scratch
-from tune.signals import interruptible
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
 NEVER_S = "1000000000"

@@ -17,9 +17,9 @@ from ray.tune.search import Searcher
 
 from pipeline.errors import PipelineError
 from pipeline.records import Decision
+from pipeline.signals import interruptible
 from tune.local_ray import LocalRay
 from tune.session import Task
-from tune.signals import interruptible
 from tune.study import Assignment, Study
 from tune.trainable import FitTrainable
 

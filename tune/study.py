@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import apply_values
-from pipeline.errors import StudyError
+from pipeline.errors import DiskError, StudyError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
     Begun,
@@ -173,10 +173,10 @@ class Study:
                 "if it stays, the same command goes on with the trials that are left"
             )
 
-    def stuck(self, trial: int, message: str) -> StudyError:
+    def stuck(self, trial: int, message: str) -> DiskError:
         """The end of a search whose workers the disk fails: no trial's fault, and each would meet it."""
         self._assigned.discard(trial)
-        return StudyError(
+        return DiskError(
             f"study {self.name}: the disk failed trial {trial}: {message}. No trial is lost: make room "
             f"(see df {self.paths.root} and your quota) and give the same command again"
         )
