@@ -233,23 +233,32 @@ class SearchConfig(Strict):
     """A study: how many trials, how long, which rungs, over which space.
 
     Rungs lie at grace x reduction^i epochs; a trial goes on past a rung if it is among the best 1/reduction
-    of the trials that reached it so far (ASHA, arXiv:1810.05934).
+    of the trials that reached it so far (ASHA, arXiv:1810.05934). What that leaves of `share` goes to trials
+    that were stopped (tune.chances).
     """
 
     trials: int = Field(64, ge=1)
     epochs: int = Field(100, ge=1)
-    grace: int = Field(3, ge=1)
+    grace: int | None = Field(None, ge=1, description="null: a 27th of epochs, rounded up")
     reduction: int = Field(3, ge=2)
+    share: float = Field(
+        0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
+    )
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})
 
     @model_validator(mode="after")
     def _grace_fits(self) -> SearchConfig:
-        if self.grace > self.epochs:
+        if self.first_rung > self.epochs:
             raise ValueError(
                 f"grace {self.grace} exceeds epochs {self.epochs}: no trial would reach a rung; lower grace"
             )
         return self
+
+    @property
+    def first_rung(self) -> int:
+        """The epoch at which trials are judged first."""
+        return self.grace or math.ceil(self.epochs / 27)
 
 
 class FinalConfig(Strict):

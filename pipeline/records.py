@@ -118,6 +118,16 @@ class Lost(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Revived(Record):
+    """A trial that a rung has stopped gets a second chance; `to_end`: no rung stops it again."""
+
+    event: ClassVar[str] = "revived"
+
+    trial: int
+    to_end: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ended(Record):
     """A trial is over; `reason` as in the leaderboard, `message` for a person."""
 
@@ -129,7 +139,9 @@ class Ended(Record):
     message: str = ""
 
 
-KINDS: dict[str, type[Record]] = {kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Ended)}
+KINDS: dict[str, type[Record]] = {
+    kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Ended)
+}
 
 
 @dataclass
@@ -178,6 +190,10 @@ class TrialState:
         self.losses += record.counted
         self.status = "waiting"
 
+    def revive(self) -> None:
+        """Takes a second chance."""
+        self.status, self.finished = "waiting", None
+
     def add(self, record: Epoch) -> None:
         """Takes an epoch; one that is known already changes nothing."""
         if record.epoch in self.epochs:
@@ -218,6 +234,8 @@ def advance(trials: dict[int, TrialState], record: Record) -> None:
             _known(trials, record.trial).add(record)
         case Lost():
             _known(trials, record.trial).lose(record)
+        case Revived():
+            _known(trials, record.trial).revive()
         case Ended():
             _known(trials, record.trial).end(record)
 

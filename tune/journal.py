@@ -125,6 +125,19 @@ class Journal:
         self.close()
 
 
+class MemoryJournal(list[Record]):
+    """A journal for replays: the records of a study that leaves nothing behind. It has no files."""
+
+    @property
+    def paths(self) -> StudyPaths:
+        """None: raises StudyError."""
+        raise StudyError("a study in memory has no files")
+
+    def read(self) -> list[Record]:
+        """Every record so far."""
+        return list(self)
+
+
 def _locked(paths: StudyPaths) -> IO[bytes]:
     handle = paths.lock.open("ab")
     for _ in range(LOCK_TRIES):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Choice, Distribution, Experiment, LogUniform, TwinConfig
+from pipeline.config import Choice, Distribution, Experiment, LogUniform, SearchConfig, TwinConfig
 from pipeline.configfile import load_experiment, shipped
 from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
@@ -237,14 +237,20 @@ def _device_line(experiment: Experiment, gpus: int) -> str:
 
 def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
     search = experiment.search
-    rungs = milestones(search.epochs, search.grace, search.reduction)
+    rungs = milestones(search.epochs, search.first_rung, search.reduction)
     judged = f"after epoch {', '.join(map(str, rungs))}" if rungs else "none: every trial runs to its end"
     space = "; ".join(f"{key} {_range(entry)}" for key, entry in search.space.items())
     return [
         ("trials", f"{search.trials} of up to {_plural(search.epochs, 'epoch')}, seed {experiment.seed}"),
         ("rungs", f"{judged}; the best 1/{search.reduction} go on" if rungs else judged),
+        *([("share", _share(search))] if rungs and search.share else []),
         ("space", f"{space or 'empty'}; the configured setting comes first"),
     ]
+
+
+def _share(search: SearchConfig) -> str:
+    most = int(search.share * search.trials * search.epochs)
+    return f"{search.share:.0%} of all epochs, {most}; what rungs leave of it goes to stopped trials"
 
 
 def _range(distribution: Distribution) -> str:

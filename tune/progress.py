@@ -21,7 +21,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.config import Scheduler
-from pipeline.records import Ended, Epoch, Lost, Record, Started, TrialState
+from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started, TrialState
 from pipeline.schedule import label
 from pipeline.units import to_mm
 from tune.study import Study, best_first
@@ -64,6 +64,9 @@ def line_for(study: Study, record: Record) -> str | None:
             return _trial_line(
                 record.trial, f"rung {record.rung}, epoch {record.epoch}: {mm(record.rmse)}, {fate}"
             )
+        case Revived():
+            where = "runs to its end" if record.to_end else "is judged again at the next rung"
+            return _trial_line(record.trial, f"gets a second chance: {where}")
         case Lost():
             return _trial_line(record.trial, f"lost its worker ({record.message}); goes on with another")
         case Ended():

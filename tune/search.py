@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="site profile of configs/cluster, or a file (default: PIPELINE_CLUSTER, else by Slurm's name)",
     )
     parser.add_argument(
-        "--workers", type=_positive, metavar="N", help="trials at a time (default: see the plan)"
+        "--workers", type=cli.positive, metavar="N", help="trials at a time (default: see the plan)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
@@ -52,12 +52,6 @@ def build_parser() -> argparse.ArgumentParser:
         "--follow", action="store_true", help="on a cluster: show its output; Ctrl-C leaves it running"
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1 is needed")
-    return int(text)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,7 +12,7 @@ import itertools
 import json
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,6 +33,18 @@ class Draw:
     values: Values
     seed: int
     source: Source
+
+
+class Sampler(Protocol):
+    """Where a study's trials come from."""
+
+    def draw(self, study: str, number: int, taken: Container[str]) -> Draw | None:
+        """Trial `number`, with none of the `taken` configurations; None if there is none left."""
+        ...
+
+    def config(self, values: Values, seed: int) -> RunConfig:
+        """What a trial with these values trains."""
+        ...
 
 
 class Space:
@@ -70,6 +82,10 @@ class Space:
             if canonical(values) not in taken:
                 return Draw(values, seed, "random")
         return None
+
+    def config(self, values: Values, seed: int) -> RunConfig:
+        """The configured setting with a trial's values and seed laid over it."""
+        return apply_values(self._base, values).model_copy(update={"seed": seed})
 
     def _sample(self, rng: np.random.Generator) -> Values:
         drawn = {key: _sample(distribution, rng) for key, distribution in self._distributions.items()}

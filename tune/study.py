@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
-from pipeline.configfile import apply_values
 from pipeline.errors import DiskError, StudyError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
@@ -24,13 +23,15 @@ from pipeline.records import (
     Epoch,
     Lost,
     Record,
+    Revived,
     Started,
     TrialState,
     advance,
 )
 from tune.asha import Rungs
-from tune.journal import Journal
-from tune.space import Space, canonical
+from tune.chances import Chances
+from tune.journal import Journal, MemoryJournal
+from tune.space import Sampler, Space, canonical
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
 MAX_FALSE_STARTS = 5
@@ -51,23 +52,32 @@ class Assignment:
 class Study:
     """A study on an open journal. `listen` is called after every record, which is then on disk.
 
-    Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
+    Trials are drawn from the experiment's space unless another `sampler` is given. Raises StudyError if the
+    journal is damaged, ConfigError if the search space does not fit.
     """
 
-    def __init__(self, name: str, experiment: Experiment, journal: Journal, listen: Listener) -> None:
+    def __init__(
+        self,
+        name: str,
+        experiment: Experiment,
+        journal: Journal | MemoryJournal,
+        listen: Listener,
+        sampler: Sampler | None = None,
+    ) -> None:
         self.name = name
         self.experiment = experiment
         self.trials: dict[int, TrialState] = {}
         self.exhausted = False  # the space has no configuration left
         self._journal = journal
         self._listen = listen
-        self._base = experiment.trial(experiment.seed)
-        self._space = Space(experiment.search.space, self._base)
+        base = experiment.trial(experiment.seed)
+        self._sampler = sampler or Space(experiment.search.space, base)
         self._taken: set[str] = set()
         self._assigned: set[int] = set()
         self._false_starts = 0
         records = journal.read()
         self._rungs = Rungs.from_journal(experiment.search, records)
+        self._chances = Chances(experiment.search)
         for record in records:
             self._absorb(record)
         self._waiting = [trial.number for trial in self.trials.values() if trial.unfinished]
@@ -113,29 +123,44 @@ class Study:
     def complete(self) -> bool:
         """Whether every trial that there will be has ended."""
         none_left = self.exhausted or len(self.trials) >= self.experiment.search.trials
-        return none_left and not self._assigned and not self._waiting
+        idle = not self._assigned and not self._waiting
+        return none_left and idle and self._chances.next() is None
 
     def next_trial(self) -> Assignment | None:
-        """An unfinished trial that nobody works on, else a new one; None if there is neither."""
-        if not self._waiting:
-            self._draw()
+        """An unfinished trial that nobody works on, else a new one, else one that gets a second chance.
+
+        None if there is none of these.
+        """
+        for find in (self._draw, self._revive):
+            if not self._waiting:
+                find()
         if not self._waiting:
             return None
         trial = self.trials[self._waiting.pop(0)]
         self._assigned.add(trial.number)
-        config = apply_values(self._base, trial.values).model_copy(update={"seed": trial.seed})
+        config = self._sampler.config(trial.values, trial.seed)
         return Assignment(trial.number, len(trial.attempts) + 1, config)
 
     def _draw(self) -> None:
         number = len(self.trials)
         if self.exhausted or number >= self.experiment.search.trials:
             return
-        draw = self._space.draw(self.name, number, self._taken)
+        draw = self._sampler.draw(self.name, number, self._taken)
         if draw is None:
             self.exhausted = True
             return
         self._write(Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source))
         self._waiting.append(number)
+
+    def _revive(self) -> None:
+        chance = self._chances.next()
+        if chance is not None:
+            self._write(Revived(trial=chance.trial, to_end=chance.to_end))
+            self._waiting.append(chance.trial)
+
+    def in_line(self, count: int) -> list[int]:
+        """The stopped trials most likely to go on."""
+        return self._chances.in_line(count)
 
     def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> None:
         """A worker has begun an attempt."""
@@ -236,10 +261,12 @@ class Study:
     def _write(self, record: Record) -> None:
         self._journal.append(record)
         self._absorb(record)
+        self._rungs.take(record)
         self._listen(self, record)
 
     def _absorb(self, record: Record) -> None:
         advance(self.trials, record)
+        self._chances.take(record)
         if isinstance(record, Drawn):
             self._taken.add(canonical(record.values))
 

@@ -36,7 +36,7 @@ def test_a_dry_run_explains_every_choice_and_touches_nothing(
     labels = [line.split()[0] for line in text.splitlines() if line[2] != " "]
     assert labels == [
         *("study", "model", "profile", "executor", "workers", "device", "data"),
-        *("trials", "rungs", "space", "results", "stop", "follow"),
+        *("trials", "rungs", "share", "space", "results", "stop", "follow"),
     ]
     assert "local (no sbatch on PATH)" in text
     assert "rendered on first use; no --data" in " ".join(text.split())

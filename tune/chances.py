@@ -1,0 +1,141 @@
+"""Second chances for trials that a rung has stopped, as a fold over the journal.
+
+Once every trial has been drawn, what is left of the study's share of epochs goes to stopped trials, in turn
+to the most promising one, which is judged again at its next rung, and to one drawn by lot, which then runs to
+its end. The first undoes what rungs did to trials that looked bad early, the second is a random search that
+runs beside: where rungs say nothing about the end, the search still gets on.
+
+How promising: the error at the rung where it was stopped, times what trials that were completed have
+gained from there to their best (the median). Chosen by replay; see the README. No Ray here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.config import SearchConfig
+from pipeline.records import Ended, Epoch, Record, Revived
+from tune.asha import milestones, quantile
+
+
+@dataclass(frozen=True)
+class Chance:
+    """A stopped trial to go on with: to its next rung or to its end, and the epochs that takes."""
+
+    trial: int
+    to_end: bool
+    epochs: int
+
+
+class Chances:
+    """Which stopped trial goes on next, and whether the study's share allows it."""
+
+    def __init__(self, search: SearchConfig) -> None:
+        self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
+        self._budget = math.floor(search.share * search.trials * search.epochs)
+        self._spent = 0  # epochs on record
+        self._reserved: dict[int, int] = {}  # epochs that trials given a chance have still to go with it
+        self._given = 0
+        self._passed: dict[int, dict[int, float]] = {}  # trial: the errors at its rungs, metres, by epoch
+        self._best: dict[int, float] = {}  # trial: its lowest error, metres
+        self._stopped: dict[int, int] = {}  # trial: the epoch of the rung that holds it
+        self._held: dict[int, list[tuple[float, int]]] = {epoch: [] for epoch in self._rungs}
+        self._lots: list[tuple[int, int]] = []  # a heap of stopped trials; some have gone on since
+        self._gains: dict[int, list[float]] = {epoch: [] for epoch in self._rungs}
+
+    @classmethod
+    def from_journal(cls, search: SearchConfig, records: Iterable[Record]) -> Chances:
+        """The chances as the records left them."""
+        chances = cls(search)
+        for record in records:
+            chances.take(record)
+        return chances
+
+    def take(self, record: Record) -> None:
+        """One step of the fold."""
+        match record:
+            case Epoch():
+                self._trained(record)
+            case Revived():
+                self._revive(record)
+            case Ended():
+                self._reserved.pop(record.trial, None)
+                if record.status == "completed":
+                    self._learn(record.trial)
+
+    def next(self) -> Chance | None:
+        """The chance to give now; None if nobody waits for one, or what is left does not reach."""
+        left = self._budget - self._spent - sum(self._reserved.values())
+        by_lot = self._by_lot() if self._given % 2 else None
+        for chance in (by_lot, self._most_promising()):
+            if chance is not None and chance.epochs <= left:
+                return chance
+        return None
+
+    def in_line(self, count: int) -> list[int]:
+        """The most promising stopped trials, best first."""
+        heads = (
+            (self._promise(epoch, rmse), trial)
+            for epoch, held in self._held.items()
+            for rmse, trial in held[:count]
+        )
+        return [trial for _, trial in heapq.nsmallest(count, heads)]
+
+    def _by_lot(self) -> Chance | None:
+        while self._lots and self._lots[0][1] not in self._stopped:
+            heapq.heappop(self._lots)
+        if not self._lots:
+            return None
+        trial = self._lots[0][1]
+        return Chance(trial, True, self._rungs[-1] - self._stopped[trial])
+
+    def _most_promising(self) -> Chance | None:
+        for trial in self.in_line(1):
+            epoch = self._stopped[trial]
+            return Chance(trial, False, self._rungs[self._rungs.index(epoch) + 1] - epoch)
+        return None
+
+    def _promise(self, epoch: int, rmse: float) -> float:
+        """The error (metres) at which a trial may end."""
+        gains = self._gains[epoch]
+        return rmse * quantile(gains, 0.5) if gains else rmse
+
+    def _trained(self, record: Epoch) -> None:
+        trial, epoch, rmse = record.trial, record.epoch, record.rmse
+        self._spent += 1
+        self._best[trial] = min(rmse, self._best.get(trial, math.inf))
+        if trial in self._reserved:
+            self._reserved[trial] -= 1
+            if not self._reserved[trial]:
+                del self._reserved[trial]
+        if epoch in self._held and math.isfinite(rmse):
+            self._passed.setdefault(trial, {})[epoch] = rmse
+            if record.decision == "stop":
+                self._stopped[trial] = epoch
+                insort(self._held[epoch], (rmse, trial))
+                heapq.heappush(self._lots, (lot(trial), trial))
+
+    def _revive(self, record: Revived) -> None:
+        self._given += 1
+        epoch = self._stopped.pop(record.trial)
+        held = self._held[epoch]
+        del held[bisect_left(held, (self._passed[record.trial][epoch], record.trial))]
+        place = -1 if record.to_end else self._rungs.index(epoch) + 1
+        self._reserved[record.trial] = self._rungs[place] - epoch
+
+    def _learn(self, trial: int) -> None:
+        """Takes what a completed trial gained from each of its rungs to its best."""
+        for epoch, rmse in self._passed.get(trial, {}).items():
+            insort(self._gains[epoch], self._best[trial] / rmse)
+
+
+def lot(trial: int) -> int:
+    """A trial's place in an order that has nothing to do with when it ran; trial 0, the configured, is first.
+
+    Multiplicative hashing (Knuth, The Art of Computer Programming 3, 6.4).
+    """
+    return trial * 2654435761 % 2**32
