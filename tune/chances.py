@@ -1,9 +1,9 @@
 """Second chances for trials that a rung has stopped, as a fold over the journal.
 
-Once every trial has been drawn, what is left of the study's share of epochs goes to stopped trials, in turn
-to the most promising one, which is judged again at its next rung, and to one drawn by lot, which then runs to
-its end. The first undoes what rungs did to trials that looked bad early, the second is a random search that
-runs beside: where rungs say nothing about the end, the search still gets on.
+Once every trial has been drawn, what is left of the study's share of epochs goes to stopped trials: three
+times in four to the most promising one, which is judged again at its next rung; else to one drawn by lot,
+which then runs to its end. The first undoes what rungs did to trials that looked bad early; the second is a
+random search that runs beside: where rungs say nothing about the end, the search still gets on.
 
 How promising: the error at the rung where it was stopped, times what trials that were completed have
 gained from there to their best (the median). Chosen by replay; see the README. No Ray here.
@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from pipeline.config import SearchConfig
 from pipeline.records import Ended, Epoch, Record, Revived
 from tune.asha import milestones, quantile
+
+
+LOT_EVERY = 4  # chances; 2 costs more where rungs are right, 8 helps too little where they are wrong
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Chances:
     def next(self) -> Chance | None:
         """The chance to give now; None if nobody waits for one, or what is left does not reach."""
         left = self._budget - self._spent - sum(self._reserved.values())
-        by_lot = self._by_lot() if self._given % 2 else None
+        by_lot = self._by_lot() if self._given % LOT_EVERY == LOT_EVERY - 1 else None
         for chance in (by_lot, self._most_promising()):
             if chance is not None and chance.epochs <= left:
                 return chance

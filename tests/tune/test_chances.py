@@ -38,10 +38,13 @@ def test_errors_at_different_rungs_are_compared_by_what_completed_trials_gained(
     assert Chances.from_journal(search(), halved_after_the_first + late + early).in_line(2) == [2, 1]
 
 
-def test_every_second_chance_is_drawn_by_lot_and_leads_to_the_end() -> None:
-    stopped: list[Record] = [epoch(trial, 1, 0.1 * trial, stop=True) for trial in (1, 2, 3)]
-    chances = Chances.from_journal(search(), [*stopped, Revived(trial=1, to_end=False)])
-    winner = min((2, 3), key=lot)
+def test_every_fourth_chance_is_drawn_by_lot_and_leads_to_the_end() -> None:
+    trials = range(1, 7)
+    chances = Chances.from_journal(search(), [epoch(trial, 1, 0.1 * trial, stop=True) for trial in trials])
+    for trial in (1, 2, 3):
+        assert chances.next() == Chance(trial, to_end=False, epochs=2)
+        chances.take(Revived(trial=trial, to_end=False))
+    winner = min((4, 5, 6), key=lot)
     assert chances.next() == Chance(trial=winner, to_end=True, epochs=8)
 
 
