@@ -28,6 +28,11 @@ def traces(root: Path) -> list[int]:
     return found
 
 
+def environment(pid: int) -> dict[str, str]:
+    found = processes.read_stat(pid)
+    return processes.environment(found.process) if found else {}
+
+
 def test_a_job_gets_its_gpu_and_is_accounted(on_slurm: SlurmCluster) -> None:
     job = on_slurm.submit("echo gpu=$CUDA_VISIBLE_DEVICES; srun printenv SLURMD_NODENAME")
     on_slurm.wait_for_state(job, "COMPLETED")
@@ -48,14 +53,19 @@ def test_a_preempted_job_is_requeued_and_runs_again(on_slurm: SlurmCluster) -> N
     assert "Restarts=1" in on_slurm.run("scontrol", "show", "job", job)
 
 
-def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm: SlurmCluster) -> None:
-    job = on_slurm.submit(STAYS, "--nodelist=gr3", "--no-requeue")
-    on_slurm.wait_for_state(job, "RUNNING")
-    on_slurm.lose_node("gr3")
-    on_slurm.wait_for_node("gr3", "down")
-    on_slurm.wait_for_state(job, "NODE_FAIL")
-    on_slurm.return_node("gr3")
-    on_slurm.wait_for_node("gr3", "idle")
+def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm_without_accounting: SlurmCluster) -> None:
+    cluster = on_slurm_without_accounting
+    lost, stays = [cluster.submit(STAYS, f"--nodelist={node}", "--no-requeue") for node in ("gr3", "gr1")]
+    cluster.wait_for_state(lost, "RUNNING")
+    cluster.wait_for_state(stays, "RUNNING")
+    cluster.lose_node("gr3")
+    assert not [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr3"]
+    assert [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr1"]
+    assert cluster.state(lost) == "RUNNING"  # the controller has not noticed yet
+    cluster.return_node("gr3")
+    cluster.wait_for_state(lost, "NODE_FAIL")
+    cluster.wait_for_node("gr3", "idle")
+    assert cluster.state(stays) == "RUNNING"
 
 
 def test_squeue_breaks_and_the_controller_restarts(on_slurm_without_accounting: SlurmCluster) -> None:
