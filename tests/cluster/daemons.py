@@ -108,9 +108,9 @@ class Daemons:
         self._reap(name)
 
     def end_node(self, node: str) -> None:
-        """Kills a slurmd, then the job steps, then what they run, so that none can tell of it."""
-        self.end(node)
-        processes.kill_all(lambda: self._job_processes(node))
+        """Kills a slurmd, the job steps and what they run, so that none can tell of it."""
+        processes.kill_all(lambda: [self._running[node], *self._job_processes(node)])
+        self._reap(node)
 
     def end_all(self, nodes: tuple[str, ...]) -> None:
         """Kills every daemon and whatever jobs run."""

@@ -62,6 +62,7 @@ def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm_without_acco
     assert not [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr3"]
     assert [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr1"]
     assert cluster.state(lost) == "RUNNING"  # the controller has not noticed yet
+    cluster.declare_lost("gr3")
     cluster.return_node("gr3")
     cluster.wait_for_state(lost, "NODE_FAIL")
     cluster.wait_for_node("gr3", "idle")

@@ -20,9 +20,9 @@ and a second line
 """
 SCONTROL = (
     "JobId=7 ArrayJobId=1 ArrayTaskId=2 ArrayTaskThrottle=2 JobName=a JobState=b UserId=root(0) "
-    "GroupId=root(0) Priority=4294901758 JobState=NODE_FAIL Reason=NodeDown Dependency=(null) Requeue=0 Restarts=0 "
-    "StartTime=1795671412 EndTime=1795671417 Deadline=N/A ReqNodeList=(null) ExcNodeList=(null) NodeList=gr3 "
-    "BatchHost=gr3 Command=(null)\n"
+    "GroupId=root(0) Priority=4294901758 JobState=NODE_FAIL Reason=NodeDown Dependency=(null) Requeue=0 "
+    "Restarts=0 StartTime=1795671412 EndTime=1795671417 Deadline=N/A ReqNodeList=(null) ExcNodeList=(null) "
+    "NodeList=gr3 BatchHost=gr3 Command=(null)\n"
 )
 SACCT = """\
 2|CANCELLED by 0|None|gr3|1795671412|1795671417|wrap
