@@ -14,6 +14,7 @@ from tests.cluster import config, daemons
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
 ACCOUNTING_COMMANDS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"  # often not on a user's PATH
+PREFIX = "slurm-"  # of a root's name, in the system's temporary directory
 BROKEN_SQUEUE = """\
 #!/bin/sh
 echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2
@@ -43,7 +44,7 @@ class SlurmCluster:
     def __init__(self, accounting: bool = True, root: Path | None = None) -> None:
         self.accounting = accounting
         self.root = root or Path(
-            tempfile.mkdtemp(prefix="slurm-")
+            tempfile.mkdtemp(prefix=PREFIX)
         )  # short: a socket's path is 107 bytes at most
         self._daemons = daemons.Daemons(self.root, self.full_env)
 
@@ -53,6 +54,11 @@ class SlurmCluster:
         cluster = cls((root / "slurmdbd.conf").exists(), root)
         cluster._daemons.load()
         return cluster
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that started it is gone, so that nobody but `down` will end it."""
+        return self._daemons.abandoned
 
     @property
     def env(self) -> dict[str, str]:

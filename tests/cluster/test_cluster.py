@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,26 +92,37 @@ def test_nothing_is_left_of_a_cluster_that_ends_with_jobs_running() -> None:
     assert not cluster.root.exists()
 
 
-def test_by_hand() -> None:
+@pytest.fixture
+def by_hand() -> Iterator[Callable[..., str]]:
+    """Calls `python -m tests.cluster` where no other cluster is seen."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # or munged would not put its socket below it
-        check_by_hand(directory)
+
+        def call(*arguments: str) -> str:
+            command = [sys.executable, *arguments]
+            env = os.environ | {"TMPDIR": directory}
+            return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+
+        yield call
 
 
-def check_by_hand(directory: str) -> None:
-    def call(*arguments: str) -> str:
-        command = [sys.executable, "-m", "tests.cluster", *arguments]
-        env = os.environ | {"TMPDIR": directory}  # one that is up stays untouched
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
-
-    exports = call("up", "--no-accounting")
+def test_up_and_down_by_hand(by_hand: Callable[..., str]) -> None:
+    exports = by_hand("-m", "tests.cluster", "up", "--no-accounting")
     try:
-        nodes = subprocess.run(
-            ["sh", "-c", f"{exports}\nsinfo -h -o %D"], capture_output=True, text=True, check=True
-        )
+        command = ["sh", "-c", f"{exports}\nsinfo -h -o %D"]
+        nodes = subprocess.run(command, capture_output=True, text=True, check=True)
     finally:
-        call("down")
+        by_hand("-m", "tests.cluster", "down")
     assert nodes.stdout.strip() == "3"
     root = Path(exports.partition("SLURM_CONF='")[2].partition("'")[0]).parent
+    assert traces(root) == []
+    assert not root.exists()
+
+
+def test_down_ends_what_killed_tests_left(by_hand: Callable[..., str]) -> None:
+    killed = "from tests.cluster import SlurmCluster; c = SlurmCluster(False); c.start(); print(c.root)"
+    root = Path(by_hand("-c", killed).strip())
+    assert traces(root)
+    assert by_hand("-m", "tests.cluster", "down") == f"ended the cluster in {root}\n"
     assert traces(root) == []
     assert not root.exists()
