@@ -61,6 +61,12 @@ def set_id(value: object) -> Callable[[Path], None]:
     return damage
 
 
+def replace_in(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
 def truncate(name: str) -> Callable[[Path], None]:
     return lambda raw: os.truncate(folder(raw) / name, (folder(raw) / name).stat().st_size // 2)
 
@@ -148,6 +154,10 @@ DAMAGES = {
     "objects as depth": (
         lambda raw: np.save(folder(raw) / "depth.npy", np.array([{}] * 3, object)),
         "depth.npy: cannot be read (Array can't be memory-mapped: Python objects in dtype.); expected",
+    ),
+    "depth whose header names a smaller type": (
+        lambda raw: replace_in(folder(raw) / "depth.npy", b"<f4", b"<f2"),
+        "depth.npy: has 288 bytes after its float16 [3, 6, 8]; expected a .npy array of numbers [3, 6, 8]",
     ),
     "missing id": (
         lambda raw: (folder(raw) / "field_id.pkl").unlink(),

@@ -117,6 +117,18 @@ def test_keep_going_packs_the_rest_and_lists_what_was_left_out(
     assert "10 train, 3 test samples of 6 x 8, 2 left out" in printed
 
 
+def test_keep_going_leaves_a_split_out_whose_samples_cannot_be_listed(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(raw / "train" / "Y")
+    with pytest.raises(DataError, match="train/Y: missing; .*; repair it, or pack the rest with --keep"):
+        run(raw, tmp_path / "packed")
+    run(raw, tmp_path / "packed", "--keep-going")
+    meta = open_pack(tmp_path / "packed").meta
+    assert (meta.counts, meta.left_out) == ({"test": 3}, ("all of train",))
+    assert f"left out: {raw}/train/Y: missing; " in capsys.readouterr().out
+
+
 def test_a_split_of_damaged_samples_only_is_refused(raw: Path, tmp_path: Path) -> None:
     for number in range(3):
         (raw / "test" / "X" / str(number) / "field_id.pkl").unlink()
