@@ -54,8 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipeline.final`."""
     parser = cli.parser(
         "python -m pipeline.final",
-        "Trains the best row of the leaderboard on all the data and predicts the test split.\n"
-        "The same command again resumes it.",
+        "Trains the best row of the leaderboard on all the data and predicts the test\n"
+        "split. The same command again resumes it.",
         "  python -m pipeline.final\n  python -m pipeline.final --runs runs --set train.epochs=300",
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: RUNS/final/MODEL-HASH)")

@@ -19,9 +19,10 @@ from pipeline.data.dataset import Samples, epoch_batches, eval_batches
 from pipeline.data.pack import Pack
 from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
-from pipeline.device import device_name, free_memory, gpu_utilisation, peak_memory_gb, reset_peak_memory
+from pipeline.device import device_name, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.ema import averaged
 from pipeline.errors import DivergedError
+from pipeline.gpumemory import free_gpu_memory
 from pipeline.meter import REMEDY, Meter
 from pipeline.metrics import SquaredError
 from pipeline.microbatch import MemoryHints, smaller
@@ -267,4 +268,4 @@ def train_in_memory(
         )
         trainer.hints.remember(largest)
         del trainer  # with its network, before the next one is built
-        free_memory(device)
+        free_gpu_memory()

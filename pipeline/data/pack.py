@@ -96,10 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipeline.data.pack`."""
     parser = cli.parser(
         "python -m pipeline.data.pack",
-        "Packs a raw data set into flat arrays that training maps into memory. The raw set is either\n"
-        "numbered folders (train/X/0/rgb/0.png, ...) or tensors (trainX.pt, trainY.pt, testX.pt).",
-        "  python -m pipeline.data.pack --raw downloads/hand --out packed\n"
-        "  python -m pipeline.data.pack --raw downloads/hand --out packed --keep-going --processes 8",
+        "Packs a raw data set into flat arrays that training maps into memory. The raw\n"
+        "set is either numbered folders (train/X/0/rgb/0.png, ...) or tensors\n"
+        "(trainX.pt, trainY.pt, testX.pt).",
+        "  python -m pipeline.data.pack --raw hand --out packed\n"
+        "  python -m pipeline.data.pack --raw hand --out packed --keep-going",
     )
     parser.add_argument(
         "--raw", type=Path, required=True, metavar="DIR", help="folder with train/, test/ or .pt files"
