@@ -179,10 +179,14 @@ def main(argv: list[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     from pipeline.configfile import load_experiment
     from pipeline.data.source import data_set
+    from pipeline.models import require_weights
     from pipeline.paths import RunPaths, Workspace
 
     experiment = load_experiment(arguments.model, arguments.profile, arguments.config, arguments.overrides)
     config, workspace = experiment.run(), Workspace(arguments.runs)
+    require_weights(
+        config.model.name, config.model.pretrained, config.model.small
+    )  # before data are rendered
     default = workspace.run("train", f"{config.model.name}-{config.hash()}")
     paths = RunPaths(arguments.out) if arguments.out else default
     data = data_set(arguments.data, workspace, experiment.twin)

@@ -53,6 +53,7 @@ def run(project, *arguments):
     return done.stdout
 
 
+@pytest.mark.end_to_end
 def test_one_row_and_one_file_are_enough_to_train_and_rank_it(project, blobs, tmp_path):
     settings = ["--profile", "smoke", "--set", "train.epochs=1", "--runs", tmp_path, "--data", blobs]
     assert "completed; checkpoint" in run(project, "pipeline.train", "--model", "resnet18", *settings)
