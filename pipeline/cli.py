@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import InterruptedRunError, PipelineError, is_disk_trouble
 
 EXIT_USER_ERROR = 2
+EXIT_DISK = 74  # EX_IOERR of sysexits.h: the same command can go on when the disk has room again
 EXIT_INTERRUPTED = 130
 
 
@@ -63,16 +64,28 @@ def run(main: Callable[[], None]) -> None:
     """Calls `main` and ends the process: user errors in one line, Ctrl-C without a traceback."""
     try:
         main()
+    except InterruptedRunError as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(_exit_code(error))
     except BrokenPipeError:  # the reader (head, less) left; nothing more to say
         sys.stderr.close()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "check that the path is right, may be written and has room"
         print(f"error: {where}{error.strerror or error}; {remedy}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        sys.exit(_exit_code(error))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except RuntimeError as error:
+        if not is_disk_trouble(error):  # torch says it in its own way
+            raise
+        print(f"error: a checkpoint could not be written: {error}; make room and try again", file=sys.stderr)
+        sys.exit(EXIT_DISK)
+
+
+def _exit_code(error: BaseException) -> int:
+    return EXIT_DISK if is_disk_trouble(error) else EXIT_USER_ERROR

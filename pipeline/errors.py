@@ -37,6 +37,14 @@ class SupersededError(PipelineError):
     """Another attempt has taken the run over; this one must not write any more."""
 
 
+class InterruptedRunError(PipelineError):
+    """A run was asked to stop and has saved what it needs to go on from there."""
+
+
+class DiskError(StudyError):
+    """The disk is full or fails: no run's fault; the same command goes on when there is room."""
+
+
 class DivergedError(PipelineError):
     """Training produced a number that is not finite."""
 
@@ -63,7 +71,7 @@ def is_disk_trouble(error: BaseException) -> bool:
     """Whether an exception comes from a full or failing disk, which is no run's fault."""
     chain: BaseException | None = error
     while chain is not None:
-        if isinstance(chain, OSError) and chain.errno in DISK_ERRNOS:
+        if isinstance(chain, DiskError) or (isinstance(chain, OSError) and chain.errno in DISK_ERRNOS):
             return True
         if isinstance(chain, RuntimeError) and TORCH_WRITER in str(chain):
             return True

@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     from pipeline.paths import RunPaths, Workspace
     from pipeline.predict import submit
     from pipeline.provenance import Purpose
+    from pipeline.signals import interruptible
     from pipeline.train import ConsoleReport, fit, standing
 
     workspace = Workspace(arguments.runs.resolve())
@@ -86,7 +87,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
     print(f"run folder {paths.root}: {standing(paths)}", flush=True)
     purpose = Purpose("final", row["profile"], config.train.epochs)
-    result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
+    report = ConsoleReport(config.train.epochs)
+    with interruptible() as interrupted:
+        result = fit(config, data, paths, report, purpose=purpose, asked_to_stop=interrupted)
     leaderboard.refresh(workspace)
     print(f"checkpoint {result.checkpoint}")
     if TEST in open_pack(data).splits:

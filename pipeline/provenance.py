@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.paths import repository
 
+COMMIT_FILE = "COMMIT"  # in a snapshot of the code (see slurm.snapshot): which commit it was taken from
 LIBRARIES = ("torch", "torchvision", "timm", "ray", "numpy")
 
 
@@ -36,7 +37,13 @@ def now() -> str:
 
 @lru_cache(maxsize=1)
 def commit() -> str | None:
-    """The checkout's commit, with `+` if tracked files were changed; None outside a checkout."""
+    """The code's commit, with `+` if tracked files were changed; None if it is unknown.
+
+    A snapshot knows its own; it may lie inside a checkout that has moved on since.
+    """
+    snapshot = repository() / COMMIT_FILE
+    if snapshot.is_file():
+        return snapshot.read_text(encoding="utf-8").strip() or None
     try:
         revision = _git("rev-parse", "--short=12", "HEAD")
         return revision + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

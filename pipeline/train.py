@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline import cli
-from pipeline.errors import SupersededError, reason_of
+from pipeline.errors import InterruptedRunError, SupersededError, reason_of
 from pipeline.provenance import Purpose
 from pipeline.units import to_mm
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.paths import RunPaths
     from pipeline.progress import EpochRecord, Progress
     from pipeline.runrecord import RunRecord
+    from pipeline.trainer import AskedToStop
 
 TRAIN = Purpose()
 
@@ -57,6 +58,11 @@ def silent(*, epoch: int, rmse: float, seconds: float) -> None:
     """A report that nobody reads."""
 
 
+def never() -> bool:
+    """Nobody asks the run to stop."""
+    return False
+
+
 def fit(
     config: RunConfig,
     data: Path,
@@ -64,14 +70,16 @@ def fit(
     report: Report = silent,
     attempt: int | None = None,
     purpose: Purpose = TRAIN,
+    asked_to_stop: AskedToStop = never,
 ) -> FitResult:
     """Trains `config` on the packed data set `data` and leaves its record and checkpoints in `paths`.
 
     Resumes exactly where an earlier attempt was saved; a completed run is only reported again. `attempt`
     fences the folder against earlier attempts (None: one more than the last). `purpose` is recorded.
+    `asked_to_stop` is called after every step: once it is true, the run saves its state and ends.
 
     Raises PipelineError subclasses: ConfigError, DataError, CheckpointError (the folder holds another run, or
-    another process trains it), DivergedError, SupersededError.
+    another process trains it), DivergedError, SupersededError, InterruptedRunError (it was asked to stop).
     """
     from pipeline.data.pack import open_pack
     from pipeline.device import choose_device, limit_threads, make_deterministic
@@ -90,7 +98,7 @@ def fit(
     try:
         completed = record.completed_history()
         if completed is None:
-            return _result(_train(config, pack, record, device, tell), paths)
+            return _result(_train(config, pack, record, device, tell, asked_to_stop), paths)
         for epoch in completed:
             tell(epoch)
         return _result(Progress.after(completed), paths)
@@ -104,13 +112,14 @@ def _train(
     record: RunRecord,
     device: torch.device,
     tell: Callable[[EpochRecord], None],
+    asked_to_stop: AskedToStop,
 ) -> Progress:
     """Trains what is left and records how it ends."""
     from pipeline.trainer import train_in_memory
 
     try:
-        progress = train_in_memory(config, pack, record, device, tell)
-    except SupersededError:
+        progress = train_in_memory(config, pack, record, device, tell, asked_to_stop)
+    except (SupersededError, InterruptedRunError):
         raise
     except Exception as error:
         record.end("failed", reason_of(error), traceback.format_exc())
@@ -181,6 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     from pipeline.data.source import data_set
     from pipeline.models import require_weights
     from pipeline.paths import RunPaths, Workspace
+    from pipeline.signals import interruptible
 
     experiment = load_experiment(arguments.model, arguments.profile, arguments.config, arguments.overrides)
     config, workspace = experiment.run(), Workspace(arguments.runs)
@@ -193,7 +203,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{config.model.name}: {config.train.epochs} epochs on {data}")
     print(f"run folder {paths.root}: {standing(paths)}", flush=True)
     purpose = Purpose("train", arguments.profile, experiment.final.epochs)
-    result = fit(config, data, paths, ConsoleReport(config.train.epochs), purpose=purpose)
+    report = ConsoleReport(config.train.epochs)
+    with interruptible() as interrupted:
+        result = fit(config, data, paths, report, purpose=purpose, asked_to_stop=interrupted)
     if result.rmse is not None:
         print(f"best RMSE {to_mm(result.rmse):.3f} mm, epoch {result.best_epoch}")
     print(f"completed; checkpoint {result.checkpoint}")

@@ -21,7 +21,7 @@ from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
 from pipeline.device import device_name, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.ema import averaged
-from pipeline.errors import DivergedError
+from pipeline.errors import DivergedError, InterruptedRunError
 from pipeline.gpumemory import free_gpu_memory
 from pipeline.meter import REMEDY, Meter, refuse_explosion
 from pipeline.metrics import SquaredError
@@ -35,6 +35,7 @@ from pipeline.state import TrainState
 from pipeline.stepper import Stepper, seed_torch
 
 OnEpoch = Callable[[EpochRecord], None]
+AskedToStop = Callable[[], int]  # whether to stop; may tell by which signal
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
 
 
@@ -114,16 +115,17 @@ class Trainer:
         size = self.preprocess.height
         return f"{arch(model.name, model.small)} {size}px {precision} {device_name(self.device)}"
 
-    def train(self, on_epoch: OnEpoch) -> None:
+    def train(self, on_epoch: OnEpoch, asked_to_stop: AskedToStop) -> None:
         """Trains what is left of the run, telling `on_epoch` every epoch in order, restored ones too.
 
-        However it ends, the best weights found so far reach the disk.
+        However it ends, the best weights found so far reach the disk. Raises InterruptedRunError, the state
+        saved, at the first step after `asked_to_stop` has become true.
         """
         try:
             for record in self.state.progress.history:
                 on_epoch(record)
             while self.state.progress.epoch < self.config.train.epochs:
-                self._train_epoch()
+                self._train_epoch(asked_to_stop)
                 on_epoch(self._end_epoch())
         finally:
             self._write_best()
@@ -131,7 +133,7 @@ class Trainer:
             self.record.check_owner()
             write_checkpoint(self.record.paths.final, self._weights(self._averaged_model(), rmse=None))
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self, asked_to_stop: AskedToStop) -> None:
         progress, train = self.state.progress, self.config.train
         batches = epoch_batches(len(self.samples), train.batch_size, self.config.seed, progress.epoch)
         self.state.model.train()
@@ -142,10 +144,17 @@ class Trainer:
             meter.got_data()
             place = (self.config.seed, STEPS, progress.epoch, step)
             meter.add(self.stepper.step(batch, self._lr(step), place), len(batch), step)
-            if self._latest_cadence.due():
+            stop = asked_to_stop()
+            if stop or self._latest_cadence.due():
                 meter.store(step + 1)
                 self._write_latest()
+            if stop:
+                raise InterruptedRunError(self._where_saved(step + 1, len(batches)))
         meter.store(len(batches))
+
+    def _where_saved(self, step: int, steps: int) -> str:
+        place = f"step {step} of {steps} of epoch {self.state.progress.epoch + 1}"
+        return f"stopped and saved after {place}; the same command goes on from there"
 
     def _lr(self, step: int) -> float:
         """The learning rate at a step of the present epoch."""
@@ -248,7 +257,12 @@ class Trainer:
 
 
 def train_in_memory(
-    config: RunConfig, pack: Pack, record: RunRecord, device: torch.device, on_epoch: OnEpoch
+    config: RunConfig,
+    pack: Pack,
+    record: RunRecord,
+    device: torch.device,
+    on_epoch: OnEpoch,
+    asked_to_stop: AskedToStop,
 ) -> Progress:
     """Trains a run to its end; where memory runs out, it goes on from the last checkpoint in smaller pieces.
 
@@ -258,7 +272,7 @@ def train_in_memory(
     while True:
         trainer = Trainer(config, pack, record, device, largest)
         try:
-            trainer.train(on_epoch)
+            trainer.train(on_epoch, asked_to_stop)
             return trainer.state.progress
         except torch.OutOfMemoryError:
             largest = smaller(trainer.micro_batch)

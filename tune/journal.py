@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from pipeline.errors import StudyError
+from pipeline.errors import DiskError, StudyError
 from pipeline.paths import StudyPaths, write_text_atomically
 from pipeline.records import Record, intact_length, read_journal, seconds_now
 from tune.scratch import remove_abandoned
@@ -103,7 +103,7 @@ class Journal:
             os.fsync(self._file.fileno())
         except OSError as error:
             os.ftruncate(self._file.fileno(), self._size)
-            raise StudyError(
+            raise DiskError(
                 f"{self.paths.journal}: cannot be written: {error}. Nothing is lost: make room and give the "
                 "same command again"
             ) from error

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.signals import interruptible
+from tune.place import Demand, Workers
 from tune.scratch import Scratch
-from tune.signals import interruptible
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
 NEVER_S = "1000000000"
@@ -26,15 +27,6 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True)
-class Workers:
-    """How many trials run at once, and what each gets."""
-
-    count: int
-    threads: int
-    gpus: int = 0  # of each
-
-
 class LocalRay:
     """Starts on first use; all its processes and files are gone when the block ends."""
 
@@ -47,6 +39,13 @@ class LocalRay:
     def scratch(self) -> Path:
         """The folder of all its files."""
         return self._scratch.root
+
+    def attend(self, demand: Demand, say: Callable[[str], None]) -> None:
+        """Nothing: the workers are there."""
+
+    def fate_of(self, slurm_job: str | None) -> str:
+        """Nothing: on this machine a worker dies of what it does."""
+        return ""
 
     def start(self) -> None:
         """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once.

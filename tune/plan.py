@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
 from tune.asha import milestones
 from tune.check import Facts, check_data, check_experiment
-from tune.local_ray import Workers
+from tune.place import Workers
 from tune.progress import short
 from tune.request import fresh_name, refuse_name
 

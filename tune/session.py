@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config import RunConfig
-from pipeline.errors import PipelineError, is_disk_trouble, reason_of
+from pipeline.errors import InterruptedRunError, PipelineError, is_disk_trouble, reason_of
 from pipeline.gpumemory import free_gpu_memory
 from pipeline.paths import RunPaths, StudyPaths
 from pipeline.provenance import Purpose
@@ -31,7 +31,14 @@ class Fit(Protocol):
     """A training function: `pipeline.train.fit`, or a stand-in."""
 
     def __call__(
-        self, config: RunConfig, data: Path, paths: RunPaths, report: Report, attempt: int, purpose: Purpose
+        self,
+        config: RunConfig,
+        data: Path,
+        paths: RunPaths,
+        report: Report,
+        attempt: int,
+        purpose: Purpose,
+        asked_to_stop: Callable[[], bool],
     ) -> object:
         """Trains one run; raises PipelineError for what a user can mend."""
         ...
@@ -99,6 +106,8 @@ def breaks_the_process(error: BaseException) -> bool:
 
 def _failure(error: BaseException) -> Result:
     """The end of the trial, unless the fault is the disk's or leaves the process unusable for others."""
+    if isinstance(error, InterruptedRunError):
+        return {"event": "moved", "message": str(error)}
     if is_disk_trouble(error):
         return {"event": "disk", "message": _headline(error)}
     if breaks_the_process(error):

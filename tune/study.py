@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import apply_values
-from pipeline.errors import StudyError
+from pipeline.errors import DiskError, StudyError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
     Begun,
@@ -90,6 +90,24 @@ class Study:
     def active(self) -> int:
         """How many trials are given out and have not come back."""
         return len(self._assigned)
+
+    @property
+    def left(self) -> int:
+        """How many trials have still to run, those that run now among them."""
+        undrawn = 0 if self.exhausted else self.experiment.search.trials - len(self.trials)
+        return max(undrawn, 0) + sum(trial.unfinished for trial in self.trials.values())
+
+    @property
+    def busy_jobs(self) -> frozenset[str]:
+        """The Slurm jobs in which a trial runs now."""
+        running = (self.trials[number] for number in self._assigned)
+        jobs = (trial.attempts[-1].slurm_job for trial in running if trial.status == "running")
+        return frozenset(job for job in jobs if job is not None)
+
+    def job_of(self, trial: int, attempt: int) -> str | None:
+        """The Slurm job of an attempt; None if it had not begun, or runs outside Slurm."""
+        attempts = self.trials[trial].attempts
+        return attempts[attempt - 1].slurm_job if attempt <= len(attempts) else None
 
     @property
     def complete(self) -> bool:
@@ -173,28 +191,32 @@ class Study:
                 "if it stays, the same command goes on with the trials that are left"
             )
 
-    def stuck(self, trial: int, message: str) -> StudyError:
+    def stuck(self, trial: int, message: str) -> DiskError:
         """The end of a search whose workers the disk fails: no trial's fault, and each would meet it."""
         self._assigned.discard(trial)
-        return StudyError(
+        return DiskError(
             f"study {self.name}: the disk failed trial {trial}: {message}. No trial is lost: make room "
             f"(see df {self.paths.root} and your quota) and give the same command again"
         )
 
-    def lost(self, trial: int, attempt: int, message: str) -> None:
-        """The worker of a trial died: the trial goes on elsewhere, unless that has happened too often.
+    def lost(self, trial: int, attempt: int, message: str, counted: bool = True) -> None:
+        """The worker of a trial is gone: the trial goes on elsewhere, unless that has happened too often.
 
+        A loss that is no fault of the trial's, such as a preempted job, is not `counted`.
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
+        if _is_given_up(state, attempt):
+            return
         self._assigned.discard(trial)
         if not state.unfinished:
             return
         if attempt > len(state.attempts):
-            self._false_start(message)
+            if counted:
+                self._false_start(message)
             self._waiting.append(trial)
             return
-        self._write(Lost(trial=trial, attempt=attempt, message=message))
+        self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted))
         if state.losses > MAX_LOSSES:
             why = f"its worker died {state.losses} times; the last time: {message}"
             self._write(Ended(trial=trial, status="failed", reason="NODE_FAIL", message=why))
@@ -226,6 +248,12 @@ def best_first(trials: Iterable[TrialState]) -> list[TrialState]:
     """The trials that have a result and have not failed, lowest RMSE first."""
     scored = [(t.best_rmse, t.number, t) for t in trials if t.best_rmse is not None and t.status != "failed"]
     return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
+
+
+def _is_given_up(state: TrialState, attempt: int) -> bool:
+    """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
+    begun = len(state.attempts)
+    return attempt < begun or (attempt == begun and state.status == "waiting")
 
 
 def _cause(trial: TrialState) -> str:

@@ -8,7 +8,13 @@ import torch
 from pipeline.checkpoint import read_checkpoint
 from pipeline.config import RunConfig
 from pipeline.configfile import validated
-from pipeline.errors import CheckpointError, ConfigError, DivergedError, SupersededError
+from pipeline.errors import (
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    InterruptedRunError,
+    SupersededError,
+)
 from pipeline.paths import RunPaths
 from pipeline.provenance import Purpose
 from pipeline.runrecord import RunRecord, lock_run, read_epochs, read_json, read_run
@@ -104,6 +110,19 @@ def test_the_average_of_the_weights_is_validated_kept_and_resumed(blobs, tmp_pat
         fit(make_config(ema_epochs=2), blobs, cut, Reports(stop_at=2))
     fit(make_config(ema_epochs=2), blobs, cut)
     assert_equal_runs(cut, whole)
+
+
+@pytest.mark.parametrize(("steps", "saved"), [(1, (0, 1)), (3, (0, 3)), (4, (1, 1))])
+def test_a_run_that_is_asked_to_stop_saves_at_the_next_step(uninterrupted, blobs, tmp_path, steps, saved):
+    """Whether the step is inside an epoch or its last one."""
+    paths, calls = RunPaths(tmp_path / "run"), itertools.count(1)
+    with pytest.raises(InterruptedRunError, match="stopped and saved after step .* goes on from there"):
+        fit(make_config(), blobs, paths, asked_to_stop=lambda: next(calls) == steps)
+    progress = read_checkpoint(paths.latest)["progress"]
+    assert (progress["epoch"], progress["step"]) == saved
+    assert not paths.outcome.exists()
+    fit(make_config(), blobs, paths)
+    assert_equal_runs(paths, uninterrupted[0])
 
 
 class CutError(Exception):

@@ -1,0 +1,204 @@
+"""From a command to a Slurm job: the batch script's text, and its submission.
+
+A job runs a command, never a pickle: the text that `--dry-run` prints is the text that is submitted, and a
+requeued job depends on nothing but its snapshot of the code (see slurm.snapshot). submitit renders and
+submits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slurm.cluster import Cluster, Resources
+from slurm.errors import SlurmError
+
+JOB_PREFIX = "fingertip"  # of every job's name: squeue shows whose it is, and only such jobs are ever stopped
+SUPERVISOR = "slurm.job"
+STALE = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")  # prefixes: they describe the job that submits
+STALE_NAMES = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "TMPDIR")
+KEPT = ("SLURM_CONF",)
+UNSET_SIGNAL = "#SBATCH --signal="
+
+REMEDIES = {  # what stands in sbatch's message -> what to do
+    "account": "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours",
+    "partition": "set `partition` in the profile; `sinfo -s` lists them",
+    "qos": "set `qos` in the profile, or wait until fewer of your jobs are queued",
+    "generic resource": "set `gres` in the profile; `sinfo -o '%P %G'` lists them",
+    "feature": "set `constraint` in the profile; `sinfo -o '%P %f'` lists what there is",
+    "node configuration": "no node has so much; lower cpus, memory or gres: see `sinfo -o '%P %c %m %G'`",
+    "time limit": "lower `time` in the profile; `sinfo -o '%P %l'` lists the limits",
+    "array": "lower `jobs.array_size` in the profile; `scontrol show config` lists MaxArraySize",
+    "contact": "Slurm's controller does not answer; try again later, or look at `scontrol ping`",
+    "timed out": "Slurm's controller is slow; before trying again, see in `squeue --me` if the job is there",
+}
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One job, or an array of equal ones.
+
+    name: without spaces, from `job_name`.
+    arguments: a module of this project and its arguments; the job starts in the snapshot's folder, so paths
+        among them must be absolute.
+    resources: `cluster.gpu` or `cluster.driver`.
+    logs: the folder of the job's output and script; submitting makes it.
+    supervised: whether slurm.job starts the module, requeues it at the time limit and restarts it if killed.
+    minutes: the time limit; None: the profile's.
+    requeue: whether the job may go back into the queue, if the profile allows that.
+    signal_s: seconds before the limit at which SIGUSR1 comes; None: no signal.
+    tasks: the size of an array (SLURM_ARRAY_TASK_ID from 0), of which `parallel` run at once; None: all.
+    comment: added to the profile's.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    resources: Resources
+    logs: Path
+    supervised: bool = True
+    minutes: int | None = None
+    requeue: bool = False
+    signal_s: int | None = None
+    tasks: int | None = None
+    parallel: int | None = None
+    comment: str | None = None
+
+
+def job_name(kind: str, what: str = "") -> str:
+    """The name of a job: project, kind (train, search, worker, final) and which model or study."""
+    return "-".join(filter(None, (JOB_PREFIX, kind, what)))
+
+
+def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
+    """The batch script of a job that runs the snapshot `code`."""
+    setup = [
+        *cluster.environment.setup,
+        f"cd {shlex.quote(str(code))} || exit 1",
+        f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+    ]
+    pattern = f"{spec.name}-%j.out" if spec.tasks is None else f"{spec.name}-%A_%a.out"
+    python = cluster.environment.python or shlex.quote(sys.executable)
+    command = command_line(cluster, python, spec, shlex.join(spec.arguments))
+    return render(cluster, spec, setup, command, str(spec.logs.resolve() / pattern))
+
+
+def command_line(cluster: Cluster, python: str, spec: JobSpec, arguments: str) -> str:
+    """The script's last line. It replaces the shell, so that Slurm's signals reach the supervisor itself."""
+    supervisor = f" {SUPERVISOR} --" if spec.supervised else ""
+    container = f"{cluster.environment.container} " if cluster.environment.container else ""
+    return f"exec {container}{python} -P -m{supervisor} {arguments}"
+
+
+def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, output: str) -> str:
+    """A batch script: the job's directives, shell lines, the command."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    asked = spec.resources
+    text: str = _make_sbatch_string(
+        command=command,
+        folder=Path(output).parent,
+        job_name=spec.name,
+        partition=asked.partition,
+        time=spec.minutes or asked.time,
+        cpus_per_task=asked.cpus,
+        mem=asked.memory,
+        qos=asked.qos,
+        account=cluster.account,
+        gres=asked.gres,
+        constraint=asked.constraint,
+        comment=";".join(filter(None, (asked.comment, spec.comment))) or None,
+        setup=list(setup),
+        map_count=spec.tasks,
+        array_parallelism=spec.parallel or spec.tasks or 1,
+        wckey=None,  # some sites refuse submitit's
+        stderr_to_stdout=True,
+        use_srun=False,
+        additional_parameters=_additional(cluster, spec, output),
+    )
+    lines = text.rstrip("\n").splitlines()
+    if spec.signal_s is None:  # submitit always asks for one
+        lines = [line for line in lines if not line.startswith(UNSET_SIGNAL)]
+    return "\n".join(lines) + "\n"
+
+
+def _additional(cluster: Cluster, spec: JobSpec, output: str) -> dict[str, Any]:
+    """Directives that submitit has no argument for, or another idea of."""
+    given: dict[str, Any] = {"output": output}
+    given["requeue" if spec.requeue and cluster.jobs.requeue else "no-requeue"] = True
+    if spec.signal_s is not None:
+        given["signal"] = f"B:USR1@{spec.signal_s}"  # B: to the batch script's process, which is ours
+    given.update({key: value for key, value in spec.resources.extra.items() if value is not False})
+    return given
+
+
+def submit(cluster: Cluster, spec: JobSpec, code: Path) -> str:
+    """Submits a job that runs the snapshot `code`; its number.
+
+    Raises SlurmError with Slurm's own words and what to do.
+    """
+    return submit_text(cluster, script(cluster, spec, code), spec.logs)
+
+
+def submit_text(
+    cluster: Cluster,
+    text: str,
+    logs: Path,
+    options: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> str:
+    """Submits a batch script; a copy stays in `logs`. `options` of sbatch win over the script's own.
+
+    `variables` are added to the job's environment, which is otherwise that of this process without what
+    describes the job it may itself run in. Raises SlurmError.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.slurm.slurm import SlurmExecutor
+
+    if shutil.which("sbatch") is None:
+        raise SlurmError("there is no sbatch on PATH; run this on a login node of the cluster")
+    logs.mkdir(parents=True, exist_ok=True)
+    executor = SlurmExecutor(logs)
+    before = _environment(cluster, variables or {})
+    executor._make_submission_file_text = lambda command, uid: text
+    executor._make_submission_command = lambda path: [*before, "sbatch", *options, str(path)]
+    known = set(logs.glob(".submission_file_*"))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # it would print what is raised here
+            return str(executor._submit_command(text).job_id)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise SlurmError(explain(str(error), cluster)) from None
+    finally:
+        _remove(set(logs.glob(".submission_file_*")) - known)
+
+
+def _remove(links: Iterable[Path]) -> None:
+    """submitit leaves a link beside each script; inodes are rationed."""
+    for link in links:
+        link.unlink(missing_ok=True)
+
+
+def _environment(cluster: Cluster, variables: Mapping[str, str]) -> list[str]:
+    """A prefix for sbatch that keeps what describes the submitting job out of the submitted one."""
+    stale = [name for name in os.environ if name.startswith(STALE) and name not in KEPT]
+    if not cluster.account:  # the user's own default
+        stale = [name for name in stale if name != "SBATCH_ACCOUNT"]
+    if "SLURM_JOB_ID" in os.environ:
+        stale += [name for name in STALE_NAMES if name in os.environ]
+    unset = [part for name in sorted(stale) for part in ("-u", name)]
+    return ["env", *unset, *(f"{name}={value}" for name, value in variables.items())]
+
+
+def explain(message: str, cluster: Cluster) -> str:
+    """sbatch's refusal in its own words, with what to change."""
+    words = " ".join(message.removeprefix("sbatch: error: ").split())
+    remedy = next((advice for part, advice in REMEDIES.items() if part in words.lower()), None)
+    general = "`--dry-run` prints the script; change the profile to what the site accepts"
+    return f"sbatch refused the job: {words}; cluster profile {cluster.name}: {remedy or general}"
