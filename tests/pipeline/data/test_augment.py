@@ -11,9 +11,7 @@ from pipeline.data.augment import AUGMENTATIONS, apply, augment
 from pipeline.data.dataset import Batch
 from pipeline.errors import ConfigError
 
-CPU = torch.device("cpu")
 SIZE = 40
-ALL = {name: {"probability": 1.0} for name in AUGMENTATIONS}
 
 
 def make_batch(count: int = 4, size: int = SIZE, seed: int = 3) -> Batch:
