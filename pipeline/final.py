@@ -16,6 +16,7 @@ from pipeline.units import to_mm
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
+    from pipeline.leaderboard_rows import Best
     from pipeline.paths import Workspace
 
 
@@ -31,23 +32,49 @@ class Winner:
     config: RunConfig
 
 
-def read_winner(workspace: Workspace, overrides: list[str]) -> Winner:
+def read_winner(
+    workspace: Workspace, overrides: list[str], model: str | None = None, pin: Path | None = None
+) -> Winner:
     """The winner, its configuration turned into the final run's: all the data, final epochs, overrides.
+
+    With `model`, the best row of that model. The winner is written to `pin`, and taken from there once it is:
+    a job that comes back trains what it began, even if a search has found a better row meanwhile.
 
     Raises StudyError if there is no winner yet, ConfigError for a bad override.
     """
     from pipeline.config import RunConfig
     from pipeline.configfile import read_yaml, validated, with_overrides, with_value
-    from pipeline.leaderboard_rows import Best
+    from pipeline.leaderboard_rows import Best, write_best
 
-    if not workspace.best.exists():
-        raise StudyError(
-            f"{workspace.best}: not there yet; run a search first: python -m tune.search --model NAME"
-        )
-    best = validated(Best, read_yaml(workspace.best))
+    pinned = pin is not None and pin.exists()
+    best = validated(Best, read_yaml(pin)) if pin is not None and pinned else _best(workspace, model)
+    if pin is not None and not pinned:
+        write_best(pin, best)
     tree = with_value(best.config.model_dump(mode="json"), "data.split", "full")
     tree = with_value(tree, "train.epochs", best.final_epochs or best.config.train.epochs)
     return Winner(best.row, Path(best.data), validated(RunConfig, with_overrides(tree, overrides)))
+
+
+def _best(workspace: Workspace, model: str | None) -> Best:
+    """The winner of the whole leaderboard, or of one model's rows."""
+    from pipeline.configfile import read_yaml, validated
+    from pipeline.leaderboard import refresh, winner
+    from pipeline.leaderboard_rows import Best, best_of_row
+
+    search = f"python -m tune.search --model {model or 'NAME'}"
+    if model is not None:
+        frame = refresh(workspace)
+        row = winner(frame[frame["model"] == model])
+        if row is None:
+            found = ", ".join(sorted(frame["model"].unique())) or "none"
+            raise StudyError(
+                f"{workspace.leaderboard}: no usable row of model {model!r} (models there: {found}); "
+                f"search it first: {search}"
+            )
+        return best_of_row(row)
+    if not workspace.best.exists():
+        raise StudyError(f"{workspace.best}: not there yet; run a search first: {search}")
+    return validated(Best, read_yaml(workspace.best))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,9 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m pipeline.final",
         "Trains the best row of the leaderboard on all the data and predicts the test\n"
         "split. The same command again resumes it.",
-        "  python -m pipeline.final\n  python -m pipeline.final --runs runs --set train.epochs=300",
+        "  python -m pipeline.final\n  python -m pipeline.final --model convnext --set train.epochs=300",
     )
+    parser.add_argument("--model", metavar="NAME", help="the best row of this model, not of all")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: RUNS/final/MODEL-HASH)")
+    parser.add_argument(
+        "--pin", type=Path, metavar="FILE", help="keep the row in FILE, and take it from there next time"
+    )
     cli.add_data(parser, "the data the winner was trained on")
     cli.add_runs(parser)
     cli.add_overrides(parser)
@@ -73,11 +104,10 @@ def main(argv: list[str] | None = None) -> None:
     from pipeline.paths import RunPaths, Workspace
     from pipeline.predict import submit
     from pipeline.provenance import Purpose
-    from pipeline.signals import interruptible
-    from pipeline.train import ConsoleReport, fit, standing
+    from pipeline.train import fit_aloud
 
     workspace = Workspace(arguments.runs.resolve())
-    winner = read_winner(workspace, arguments.overrides)
+    winner = read_winner(workspace, arguments.overrides, arguments.model, arguments.pin)
     config, row = winner.config, winner.row
     data = arguments.data or winner.data
     name = f"{config.model.name}-{config.hash()}"
@@ -85,11 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
     validation = f"validation RMSE {to_mm(row['rmse']):.3f} mm"
     print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
-    print(f"run folder {paths.root}: {standing(paths)}", flush=True)
-    purpose = Purpose("final", row["profile"], config.train.epochs)
-    report = ConsoleReport(config.train.epochs)
-    with interruptible() as interrupted:
-        result = fit(config, data, paths, report, purpose=purpose, asked_to_stop=interrupted)
+    result = fit_aloud(config, data, paths, Purpose("final", row["profile"], config.train.epochs))
     leaderboard.refresh(workspace)
     print(f"checkpoint {result.checkpoint}")
     if TEST in open_pack(data).splits:

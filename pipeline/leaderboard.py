@@ -128,9 +128,8 @@ def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
     What cannot be read is left out, with a line on stderr that names it.
     """
     import pandas as pd
-    import yaml
 
-    from pipeline.leaderboard_rows import best_of_row, rows
+    from pipeline.leaderboard_rows import best_of_row, rows, write_best
     from pipeline.paths import write_text_atomically
 
     readable, problems = rows(workspace)
@@ -143,8 +142,7 @@ def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
     if row is None:
         workspace.best.unlink(missing_ok=True)
     else:
-        document = best_of_row(row).model_dump(mode="json")
-        write_text_atomically(workspace.best, yaml.safe_dump(document, sort_keys=False))
+        write_best(workspace.best, best_of_row(row))
     return frame
 
 

@@ -14,7 +14,7 @@ from pipeline.config import Experiment, RunConfig, Strict
 from pipeline.configfile import apply_values, read_yaml, validated
 from pipeline.errors import PipelineError
 from pipeline.models import arch
-from pipeline.paths import RunPaths, StudyPaths, Workspace
+from pipeline.paths import RunPaths, StudyPaths, Workspace, write_text_atomically
 from pipeline.progress import EpochRecord, Progress
 from pipeline.records import TrialState, fold, read_journal
 from pipeline.runrecord import read_epochs, read_json, read_run
@@ -208,3 +208,8 @@ def best_of_row(row: Row) -> Best:
         final_epochs=record["final_epochs"],
         config=validated(RunConfig, record["config"]),
     )
+
+
+def write_best(path: Path, best: Best) -> None:
+    """Writes best.yaml, or a copy of it, in one step."""
+    write_text_atomically(path, yaml.safe_dump(best.model_dump(mode="json"), sort_keys=False))

@@ -56,11 +56,16 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def node() -> str:
+    """This host, as Slurm calls it where it runs a job."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
+
+
 def environment() -> dict[str, Any]:
     """Commit, host, Slurm job and versions, for a run's record."""
     return {
         "commit": commit(),
-        "node": platform.node(),
+        "node": node(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},

@@ -21,7 +21,7 @@ from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
 from pipeline.device import device_name, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.ema import averaged
-from pipeline.errors import DivergedError, InterruptedRunError
+from pipeline.errors import CheckpointError, DivergedError, InterruptedRunError
 from pipeline.gpumemory import free_gpu_memory
 from pipeline.meter import REMEDY, Meter, refuse_explosion
 from pipeline.metrics import SquaredError
@@ -87,10 +87,18 @@ class Trainer:
         return TrainState(model, optimizer, scaler, Progress(), average)
 
     def _restore(self) -> None:
-        """Order of resume: 1. latest.pt; 2. the fresh state, if there is none."""
+        """Order of resume: 1. latest.pt; 2. the fresh state, if there is none, or a disk has damaged it."""
         latest = self.record.paths.latest
-        if latest.exists():
-            self.state.restore(read_checkpoint(latest), latest)
+        if not latest.exists():
+            return
+        try:
+            content = read_checkpoint(latest)
+        except CheckpointError as error:
+            print(
+                f"{error}; starting from the beginning; epochs on record keep their results", file=sys.stderr
+            )
+            return
+        self.state.restore(content, latest)
 
     def _micro_batch(self, largest: int | None) -> int:
         """In this order: what memory has just allowed, what this run used before, what others could use."""

@@ -118,7 +118,7 @@ class EnvironmentConfig(Strict):
 
     setup: shell lines run first: `module load ...`, `source /path/venv/bin/activate`.
     container: what stands before the Python command, as in
-        `apptainer exec --nv --overlay env.ext3:ro image.sif`. Slurm's own commands must work inside, or the job
+        `apptainer exec --nv --overlay env.ext3:ro image.sif`. Slurm's own commands must work inside, or a job
         cannot put itself back into the queue.
     python: the Python command; null: the one that submits, in the shipped scripts the checkout's
         .venv/bin/python or else python3.

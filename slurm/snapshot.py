@@ -33,14 +33,19 @@ def take(runs: Path) -> Path:
 
     Code that runs from a snapshot is one already: its own folder is returned.
     """
+    target = place(runs)
+    if not target.exists():
+        source = repository()
+        _write(target, commit() or "", _contents(source), source)
+    return target
+
+
+def place(runs: Path) -> Path:
+    """Where the snapshot of the running code is, or would be."""
     source = repository()
     if (source / COMMIT_FILE).is_file():
         return source
-    version, contents = commit() or "", _contents(source)
-    target = runs.resolve() / "code" / _digest(version, contents)
-    if not target.exists():
-        _write(target, version, contents, source)
-    return target
+    return runs.resolve() / "code" / _digest(commit() or "", _contents(source))
 
 
 def of_job(runs: Path, job: str) -> Path:

@@ -85,16 +85,20 @@ def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
     ]
     pattern = f"{spec.name}-%j.out" if spec.tasks is None else f"{spec.name}-%A_%a.out"
-    python = cluster.environment.python or shlex.quote(sys.executable)
-    command = command_line(cluster, python, spec, shlex.join(spec.arguments))
+    command = command_line(_python(cluster), spec, shlex.join(spec.arguments))
     return render(cluster, spec, setup, command, str(spec.logs.resolve() / pattern))
 
 
-def command_line(cluster: Cluster, python: str, spec: JobSpec, arguments: str) -> str:
+def _python(cluster: Cluster) -> str:
+    site = cluster.environment
+    return " ".join(filter(None, (site.container, site.python or shlex.quote(sys.executable))))
+
+
+def command_line(python: str, spec: JobSpec, arguments: str) -> str:
     """The script's last line. It replaces the shell, so that Slurm's signals reach the supervisor itself."""
-    supervisor = f" {SUPERVISOR} --" if spec.supervised else ""
-    container = f"{cluster.environment.container} " if cluster.environment.container else ""
-    return f"exec {container}{python} -P -m{supervisor} {arguments}"
+    warned = f" --signal-s {spec.signal_s}" if spec.signal_s else ""
+    supervisor = f" {SUPERVISOR}{warned} --" if spec.supervised else ""
+    return f"exec {python} -P -m{supervisor} {arguments}"
 
 
 def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, output: str) -> str:

@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from pipeline.paths import temporary_name
 from pipeline.signals import interruptible
 from tune.place import Demand, Workers
 from tune.scratch import Scratch
@@ -27,12 +29,22 @@ ENVIRONMENT = {
 }
 
 
+def write_token(path: Path) -> Path:
+    """Makes a new secret in a file that only its user can read, unless there is one already."""
+    if not path.exists():
+        temporary = temporary_name(path)
+        temporary.touch(mode=0o600)
+        temporary.write_text(secrets.token_hex())
+        temporary.rename(path)
+    return path
+
+
 class LocalRay:
     """Starts on first use; all its processes and files are gone when the block ends."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, scratch: Path | None = None) -> None:
         self.workers = workers
-        self._scratch = Scratch()
+        self._scratch = Scratch(scratch)
         self._running = False
 
     @property
@@ -55,7 +67,7 @@ class LocalRay:
         if self._running:
             return
         os.environ.update(ENVIRONMENT)
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(self._token())
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(self.token())
         os.environ["OMP_NUM_THREADS"] = str(self.workers.threads)  # torch's threads are the trial's CPUs
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.workers.count)
         with interruptible() as interrupted:  # a Ray that is half started cannot be stopped cleanly
@@ -72,20 +84,23 @@ class LocalRay:
         self._running = True
         ray.init(
             address="local",
-            num_cpus=self.workers.count * self.workers.threads,
-            num_gpus=self.workers.count * self.workers.gpus,
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,
             _temp_dir=str(self.scratch / "ray"),
+            **self.options(),
         )
 
-    def _token(self) -> Path:
-        """A secret of this Ray's own, in a file that only its user can read."""
-        path = self.scratch / "token"
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex())
-        return path
+    def options(self) -> dict[str, Any]:
+        """What this machine's Ray offers to trials."""
+        return {
+            "num_cpus": self.workers.count * self.workers.threads,
+            "num_gpus": self.workers.count * self.workers.gpus,
+        }
+
+    def token(self) -> Path:
+        """The file of the secret without which nobody may talk to this Ray."""
+        return write_token(self.scratch / "token")
 
     def __enter__(self) -> LocalRay:
         return self

@@ -7,7 +7,6 @@ process is a failure.
 from __future__ import annotations
 
 import os
-import platform
 import signal
 from pathlib import Path
 from types import FrameType
@@ -16,10 +15,10 @@ from typing import Any
 from ray import tune
 
 from pipeline.config import RunConfig
+from pipeline.provenance import node
 from pipeline.train import Report
-from tune.session import Result, Session, Task
+from tune.session import DRAIN_VARIABLE, Result, Session, Task
 
-DRAIN_VARIABLE = "PIPELINE_DRAIN_FILE"  # names a file that appears when this worker is about to leave
 FLUSH_S = 60.0  # how long a stopped training function may take to write its best weights
 
 
@@ -60,7 +59,7 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
             return common | result
         self._session = Session(self._train)
         job = os.environ.get("SLURM_JOB_ID")
-        return common | {"event": "started", "host": platform.node(), "job": job, "process": os.getpid()}
+        return common | {"event": "started", "host": node(), "job": job, "process": os.getpid()}
 
     def _train(self, report: Report) -> object:
         task, config = self._task, RunConfig.model_validate_json(self.config["run"])

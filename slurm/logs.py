@@ -1,0 +1,129 @@
+"""The output of a job: which file it is, its last lines, and what comes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.errors import StudyError
+from pipeline.paths import RunPaths, Workspace
+from slurm.errors import SlurmError
+from slurm.launching import Launched, launches
+from slurm.submit import JOB_PREFIX
+from slurm.watch import ask, own_jobs
+
+POLL_S = 1.0
+ASK_EVERY_S = 15.0  # whether the job still runs
+LINE_BYTES = 400  # a generous guess, to read the end of a large file only
+
+
+def show(runs: Path, what: str | None, lines: int, follow: bool) -> None:
+    """Prints the end of a job's output, and what comes while the job is there with `follow`.
+
+    Raises StudyError if there is no such output.
+    """
+    path = find(runs, what)
+    print(f"==> {path} <==", flush=True)
+    end = _print_end(path, lines)
+    if follow:
+        _follow(path, end)
+
+
+def find(runs: Path, what: str | None) -> Path:
+    """The newest output of a job, a study, a model or a run. Raises StudyError if there is none."""
+    files = list(_candidates(runs, what))
+    if not files:
+        known = ", ".join(job for launched, _ in launches(runs) for job in launched.jobs) or "none"
+        raise StudyError(
+            f"no output of {what or 'any job'}: it has not started, or was launched elsewhere "
+            f"(jobs launched into {runs}: {known}); see python -m slurm.launch status"
+        )
+    return max(files, key=lambda path: path.stat().st_mtime)
+
+
+def _candidates(runs: Path, what: str | None) -> Iterable[Path]:
+    job = _job_of_run(runs, what) if what else None
+    wanted = job or what
+    for launched, folder in launches(runs):
+        if wanted is None or _names(launched, wanted):
+            yield from folder.glob(_pattern(wanted, launched))
+    if wanted is not None:
+        yield from Path().glob(f"{JOB_PREFIX}-*-{wanted}.out")  # submitted by hand from here
+        yield from _told_by_slurm(wanted)
+        yield from (path for path in [Workspace(runs).study(wanted).log] if path.exists())
+
+
+def _names(launched: Launched, wanted: str) -> bool:
+    return wanted.partition("_")[0] in launched.jobs or wanted in launched.what
+
+
+def _pattern(wanted: str | None, launched: Launched) -> str:
+    """Output files are named after the job, NAME-JOB.out or NAME-JOB_TASK.out."""
+    if wanted is None or wanted in launched.what:
+        return "*.out"
+    return f"*-{wanted}.out" if "_" in wanted else f"*-{wanted}[._]*"
+
+
+def _job_of_run(runs: Path, what: str) -> str | None:
+    """The Slurm job that trained a run, given its folder or its name."""
+    from pipeline.runrecord import read_run
+
+    workspace = Workspace(runs)
+    for paths in (RunPaths(Path(what)), workspace.run("train", what), workspace.run("final", what)):
+        if paths.record.exists():
+            job = read_run(paths).get("slurm_job")
+            return str(job) if job else None
+    return None
+
+
+def _told_by_slurm(job: str) -> Iterable[Path]:
+    """The file that Slurm itself names, for a job that it remembers."""
+    if not job.replace("_", "").isdecimal():
+        return
+    try:
+        fields = " ".join(ask(["scontrol", "show", "job", job])).split()
+    except SlurmError:
+        return
+    named = (Path(field.removeprefix("StdOut=")) for field in fields if field.startswith("StdOut="))
+    yield from (path for path in named if path.exists())
+
+
+def _print_end(path: Path, lines: int) -> int:
+    """Prints the last lines; where the file ended."""
+    with path.open("rb") as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - lines * LINE_BYTES))
+        content = handle.read()
+    shown = content.splitlines(keepends=True)[-lines:]
+    sys.stdout.write(b"".join(shown).decode(errors="replace"))
+    sys.stdout.flush()
+    return size
+
+
+def _follow(path: Path, position: int) -> None:
+    """Prints what is added, until the job is gone or the user leaves."""
+    asked = time.monotonic()
+    while True:
+        time.sleep(POLL_S)
+        gone = False
+        if time.monotonic() - asked > ASK_EVERY_S:
+            asked, gone = time.monotonic(), not _is_there(path)
+        with path.open("rb") as handle:
+            handle.seek(position)
+            added = handle.read()
+        position += len(added)
+        sys.stdout.write(added.decode(errors="replace"))
+        sys.stdout.flush()
+        if gone:
+            return
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the job that writes a file is still queued; yes if Slurm does not tell."""
+    number = path.stem.rpartition("-")[2]
+    try:
+        return any(job.number == number for job in own_jobs())
+    except SlurmError:
+        return True
