@@ -72,12 +72,19 @@ class Chances:
 
     def next(self) -> Chance | None:
         """The chance to give now; None if nobody waits for one, or what is left does not reach."""
-        left = self._budget - self._spent - sum(self._reserved.values())
+        left = self._left()
         by_lot = self._by_lot() if self._given % LOT_EVERY == LOT_EVERY - 1 else None
         for chance in (by_lot, self._most_promising()):
             if chance is not None and chance.epochs <= left:
                 return chance
         return None
+
+    def affordable(self) -> int:
+        """How many stopped trials could go on with what is left, at least one if there is a next one."""
+        if self.next() is None:
+            return 0
+        longest = self._rungs[-1] - self._rungs[0]
+        return min(len(self._stopped), max(1, self._left() // longest))
 
     def in_line(self, count: int) -> list[int]:
         """The most promising stopped trials, best first."""
@@ -87,6 +94,10 @@ class Chances:
             for rmse, trial in held[:count]
         )
         return [trial for _, trial in heapq.nsmallest(count, heads)]
+
+    def _left(self) -> int:
+        """Epochs that are neither spent nor spoken for."""
+        return self._budget - self._spent - sum(self._reserved.values())
 
     def _by_lot(self) -> Chance | None:
         while self._lots and self._lots[0][1] not in self._stopped:

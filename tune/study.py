@@ -103,9 +103,10 @@ class Study:
 
     @property
     def left(self) -> int:
-        """How many trials have still to run, those that run now among them."""
+        """How many trials have still to run, those that run now and second chances among them."""
         undrawn = 0 if self.exhausted else self.experiment.search.trials - len(self.trials)
-        return max(undrawn, 0) + sum(trial.unfinished for trial in self.trials.values())
+        running = sum(trial.unfinished for trial in self.trials.values())
+        return max(undrawn, 0) + running + self._chances.affordable()
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -162,10 +163,13 @@ class Study:
         """The stopped trials most likely to go on."""
         return self._chances.in_line(count)
 
-    def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> None:
-        """A worker has begun an attempt."""
+    def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> Decision:
+        """A worker has begun an attempt; it is to stop if that is not the next one."""
+        if attempt != len(self.trials[trial].attempts) + 1:
+            return "stop"
         self._false_starts = 0
         self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
+        return "continue"
 
     def epoch(self, trial: int, attempt: int, epoch: int, rmse: float, seconds: float) -> Decision:
         """Records an epoch (RMSE in metres) and what follows from it; a known epoch is not recorded again."""
