@@ -33,6 +33,7 @@ def _known_split(text: str) -> str:
 
 SplitText = Annotated[str, AfterValidator(_known_split), Field(description="see pipeline.data.split")]
 OptimizerName = Literal["adam", "adamw", "sgd"]
+SamplerName = Literal["random", "tpe"]
 LossName = Literal["mse", "smooth_l1"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Stem = Literal["adapted", "fresh"]
@@ -184,6 +185,7 @@ class SearchConfig(Strict):
     share: float = Field(
         0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
     )
+    sampler: SamplerName = "random"
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})
 

@@ -20,7 +20,7 @@ from pipeline.errors import StudyError
 FORMAT = 1
 
 Decision = Literal["continue", "stop"]
-Source = Literal["configured", "random"]
+Source = Literal["configured", "random", "tpe"]
 EndStatus = Literal["completed", "stopped", "failed"]
 Status = Literal["waiting", "running", "completed", "stopped", "failed"]
 UNFINISHED: tuple[Status, ...] = ("waiting", "running")

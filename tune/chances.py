@@ -18,9 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.config import SearchConfig
-from pipeline.records import Ended, Epoch, Record, Revived
+from pipeline.records import Ended, Epoch, Record, Revived, TrialState
 from tune.asha import milestones, quantile
-
 
 LOT_EVERY = 4  # chances; 2 costs more where rungs are right, 8 helps too little where they are wrong
 
@@ -78,6 +77,15 @@ class Chances:
             if chance is not None and chance.epochs <= left:
                 return chance
         return None
+
+    def promise(self, trial: TrialState) -> float | None:
+        """The error (metres) at which a trial may end, by its last rung: inf if it failed, None before."""
+        if trial.status == "failed":
+            return math.inf
+        if trial.status == "completed":
+            return trial.best_rmse
+        passed = self._passed.get(trial.number)
+        return self._promise(max(passed), passed[max(passed)]) if passed else None
 
     def affordable(self) -> int:
         """How many stopped trials could go on with what is left, at least one if there is a next one."""

@@ -187,7 +187,8 @@ def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
 
 
 def _overrides(args: Namespace) -> list[str]:
-    flags = {"search.trials": args.trials, "search.epochs": args.epochs, "seed": args.seed}
+    flags = {"search.trials": args.trials, "search.epochs": args.epochs}
+    flags |= {"search.sampler": args.sampler, "seed": args.seed}
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
 
 

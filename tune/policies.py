@@ -7,7 +7,7 @@ and `metric`: what a trial is judged by, `rmse`, `rmse_ema` or `best`, the small
 from __future__ import annotations
 
 import random
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.configfile import parse_scalar, validated
 from pipeline.errors import ConfigError
 from tune.curves import METRICS, Metric, Table
 from tune.journal import MemoryJournal
-from tune.space import Draw, Values, canonical
+from tune.space import Draw, Outcome, Values, canonical
 from tune.study import Study
 
 
@@ -38,7 +38,8 @@ class Policy:
         """A fresh study over a table's settings, which come in an order of their own for each seed."""
         search = self.settings(table)
         experiment = Experiment(model=ModelConfig(name="replay"), search=search, seed=seed)
-        return Study("replay", experiment, MemoryJournal(), lambda study, record: None, Shuffled(table, seed))
+        sampler = make_sampler(search, table, seed)
+        return Study("replay", experiment, MemoryJournal(), lambda study, record: None, sampler)
 
 
 POLICIES: dict[str, Policy] = {
@@ -48,6 +49,8 @@ POLICIES: dict[str, Policy] = {
     "ray-asha": Policy("ray-asha", "rmse", {"grace": 1, "reduction": 4, "share": 0}),
     # this project's search with its defaults, given as long as it takes
     "asha": Policy("asha", search={"share": 1}),
+    # the same, drawn by TPE
+    "asha-tpe": Policy("asha-tpe", search={"share": 1, "sampler": "tpe"}),
 }
 
 
@@ -83,10 +86,12 @@ class Shuffled:
         self._order = list(range(len(table.curves)))
         random.Random(seed).shuffle(self._order)
 
-    def draw(self, study: str, number: int, taken: Container[str]) -> Draw | None:
+    def draw(
+        self, study: str, number: int, taken: Container[str], known: Sequence[Outcome] = ()
+    ) -> Draw | None:
         """The next setting's place in the table, as the value `setting`."""
-        for setting in self._order[number:]:
-            values = {"setting": setting}
+        for place in range(number, number + len(self._order)):
+            values = {"setting": self._order[place % len(self._order)]}
             if canonical(values) not in taken:
                 return Draw(values, 0, "random")
         return None
@@ -96,3 +101,12 @@ class Shuffled:
         warmup = self._table.curves[values["setting"]].warmup / self._table.epochs
         train = TrainConfig(epochs=self._table.epochs, scheduler=Constant(warmup=warmup))
         return RunConfig(model=ModelConfig(name="replay"), train=train)
+
+
+def make_sampler(search: SearchConfig, table: Table, seed: int) -> Shuffled:
+    """Draws a table's settings as the study is configured to draw."""
+    if search.sampler == "random":
+        return Shuffled(table, seed)
+    from tune.nearest import NearestToTpe  # imports Optuna
+
+    return NearestToTpe(table, seed)

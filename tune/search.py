@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=cli.positive, metavar="N", help="trials at a time (default: see the plan)"
     )
+    parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")

@@ -31,7 +31,7 @@ from pipeline.records import (
 from tune.asha import Rungs
 from tune.chances import Chances
 from tune.journal import Journal, MemoryJournal
-from tune.space import Sampler, Space, canonical
+from tune.space import Outcome, Sampler, canonical, make_sampler
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
 MAX_FALSE_STARTS = 5
@@ -71,7 +71,7 @@ class Study:
         self._journal = journal
         self._listen = listen
         base = experiment.trial(experiment.seed)
-        self._sampler = sampler or Space(experiment.search.space, base)
+        self._sampler = sampler or make_sampler(experiment.search, base)
         self._taken: set[str] = set()
         self._assigned: set[int] = set()
         self._false_starts = 0
@@ -146,12 +146,18 @@ class Study:
         number = len(self.trials)
         if self.exhausted or number >= self.experiment.search.trials:
             return
-        draw = self._sampler.draw(self.name, number, self._taken)
+        draw = self._sampler.draw(self.name, number, self._taken, self._outcomes())
         if draw is None:
             self.exhausted = True
             return
         self._write(Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source))
         self._waiting.append(number)
+
+    def _outcomes(self) -> list[Outcome]:
+        if self.experiment.search.sampler == "random":
+            return []
+        teaching = (t for t in self.trials.values() if t.status != "failed" or t.reason == "DIVERGED")
+        return [Outcome(trial.values, self._chances.promise(trial)) for trial in teaching]
 
     def _revive(self) -> None:
         chance = self._chances.next()
@@ -209,8 +215,10 @@ class Study:
 
     def _refuse_hopeless(self) -> None:
         """Spares the trials that are left an error that is not theirs."""
+        if any(trial.epochs for trial in self.trials.values()):
+            return
         ended = [trial for trial in self.trials.values() if not trial.unfinished]
-        if len(ended) < MAX_SAME_FAILURES or any(trial.epochs for trial in self.trials.values()):
+        if len(ended) < MAX_SAME_FAILURES:
             return
         if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
             raise StudyError(

@@ -136,7 +136,7 @@ def test_policies_take_settings_of_the_search_section() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("best", "'best' is not one of random-full, ray-asha, asha"),
+        ("best", "'best' is not one of random-full, ray-asha, asha, asha-tpe"),
         ("asha:grace", "'grace' is not key=value, as in asha:grace=3"),
         ("asha:metric=loss", "metric 'loss' is not one of rmse, rmse_ema, best"),
     ],
