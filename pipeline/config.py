@@ -186,6 +186,9 @@ class SearchConfig(Strict):
         0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
     )
     sampler: SamplerName = "random"
+    ema_epochs: float | None = Field(
+        2.0, gt=0, description="train.ema_epochs of trials where that is null: rungs judge by the better weights"
+    )
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})
 
@@ -231,5 +234,6 @@ class Experiment(RunConfig):
 
     def trial(self, seed: int) -> RunConfig:
         """The run of a search's trial, before its own values are laid over it."""
-        train = self.train.model_copy(update={"epochs": self.search.epochs})
+        average = self.train.ema_epochs or self.search.ema_epochs
+        train = self.train.model_copy(update={"epochs": self.search.epochs, "ema_epochs": average})
         return self.run().model_copy(update={"train": train, "seed": seed})
