@@ -185,9 +185,14 @@ class SearchConfig(Strict):
     share: float = Field(
         0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
     )
+    chances: int | None = Field(
+        None, ge=1, description="stopped trials that go on at a time; null: a 32nd of trials, rounded up"
+    )
     sampler: SamplerName = "random"
     ema_epochs: float | None = Field(
-        2.0, gt=0, description="train.ema_epochs of trials where that is null: rungs judge by the better weights"
+        2.0,
+        gt=0,
+        description="train.ema_epochs of trials where that is null: rungs judge by the better weights",
     )
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})

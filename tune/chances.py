@@ -3,7 +3,8 @@
 Once every trial has been drawn, what is left of the study's share of epochs goes to stopped trials: three
 times in four to the most promising one, which is judged again at its next rung; else to one drawn by lot,
 which then runs to its end. The first undoes what rungs did to trials that looked bad early; the second is a
-random search that runs beside: where rungs say nothing about the end, the search still gets on.
+random search that runs beside: where rungs say nothing about the end, the search still gets on. Few go on
+at a time, as each tells something about the next, and workers without work can be given back.
 
 How promising: the error at the rung where it was stopped, times what trials that were completed have
 gained from there to their best (the median). Chosen by replay; see the README. No Ray here.
@@ -21,6 +22,7 @@ from pipeline.config import SearchConfig
 from pipeline.records import Ended, Epoch, Record, Revived, TrialState
 from tune.asha import milestones, quantile
 
+TRIALS_A_CHANCE = 32  # in the study, for each that goes on at a time
 LOT_EVERY = 4  # chances; 2 costs more where rungs are right, 8 helps too little where they are wrong
 
 
@@ -39,8 +41,10 @@ class Chances:
     def __init__(self, search: SearchConfig) -> None:
         self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
         self._budget = math.floor(search.share * search.trials * search.epochs)
+        self._at_once = search.chances or math.ceil(search.trials / TRIALS_A_CHANCE)
+        self._going: set[int] = set()  # trials that run on a second chance
         self._spent = 0  # epochs on record
-        self._reserved: dict[int, int] = {}  # epochs that trials given a chance have still to go with it
+        self._reserved: dict[int, int] = {}  # trial: epochs to go on its chance; below 0 once past that rung
         self._given = 0
         self._passed: dict[int, dict[int, float]] = {}  # trial: the errors at its rungs, metres, by epoch
         self._best: dict[int, float] = {}  # trial: its lowest error, metres
@@ -65,12 +69,14 @@ class Chances:
             case Revived():
                 self._revive(record)
             case Ended():
-                self._reserved.pop(record.trial, None)
+                self._done(record.trial)
                 if record.status == "completed":
                     self._learn(record.trial)
 
     def next(self) -> Chance | None:
-        """The chance to give now; None if nobody waits for one, or what is left does not reach."""
+        """The chance to give now; None if nobody waits for one, enough run, or what is left is not enough."""
+        if len(self._going) >= self._at_once:
+            return None
         left = self._left()
         by_lot = self._by_lot() if self._given % LOT_EVERY == LOT_EVERY - 1 else None
         for chance in (by_lot, self._most_promising()):
@@ -88,11 +94,11 @@ class Chances:
         return self._promise(max(passed), passed[max(passed)]) if passed else None
 
     def affordable(self) -> int:
-        """How many stopped trials could go on with what is left, at least one if there is a next one."""
+        """How many stopped trials could go on now."""
         if self.next() is None:
             return 0
-        longest = self._rungs[-1] - self._rungs[0]
-        return min(len(self._stopped), max(1, self._left() // longest))
+        reach = self._left() // (self._rungs[-1] - self._rungs[0])
+        return min(len(self._stopped), self._at_once - len(self._going), max(1, reach))
 
     def in_line(self, count: int) -> list[int]:
         """The most promising stopped trials, best first."""
@@ -105,7 +111,7 @@ class Chances:
 
     def _left(self) -> int:
         """Epochs that are neither spent nor spoken for."""
-        return self._budget - self._spent - sum(self._reserved.values())
+        return self._budget - self._spent - sum(max(epochs, 0) for epochs in self._reserved.values())
 
     def _by_lot(self) -> Chance | None:
         while self._lots and self._lots[0][1] not in self._stopped:
@@ -132,17 +138,26 @@ class Chances:
         self._best[trial] = min(rmse, self._best.get(trial, math.inf))
         if trial in self._reserved:
             self._reserved[trial] -= 1
-            if not self._reserved[trial]:
-                del self._reserved[trial]
         if epoch in self._held and math.isfinite(rmse):
             self._passed.setdefault(trial, {})[epoch] = rmse
-            if record.decision == "stop":
-                self._stopped[trial] = epoch
-                insort(self._held[epoch], (rmse, trial))
-                heapq.heappush(self._lots, (lot(trial), trial))
+        if record.decision == "stop":
+            self._done(trial)
+            if epoch in self._passed.get(trial, {}):
+                self._hold(trial, epoch)
+
+    def _hold(self, trial: int, epoch: int) -> None:
+        self._stopped[trial] = epoch
+        insort(self._held[epoch], (self._passed[trial][epoch], trial))
+        heapq.heappush(self._lots, (lot(trial), trial))
+
+    def _done(self, trial: int) -> None:
+        """A trial no longer runs."""
+        self._reserved.pop(trial, None)
+        self._going.discard(trial)
 
     def _revive(self, record: Revived) -> None:
         self._given += 1
+        self._going.add(record.trial)
         epoch = self._stopped.pop(record.trial)
         held = self._held[epoch]
         del held[bisect_left(held, (self._passed[record.trial][epoch], record.trial))]

@@ -7,8 +7,10 @@ from pipeline.records import Ended, Epoch, Record, Revived
 from tune.chances import Chance, Chances, lot
 
 
-def search(share: float = 1.0) -> SearchConfig:
-    return SearchConfig(trials=4, epochs=9, grace=1, reduction=3, share=share)  # rungs at 1, 3
+def search(share: float = 1.0, chances: int = 8) -> SearchConfig:
+    return SearchConfig(  # rungs at 1, 3
+        trials=4, epochs=9, grace=1, reduction=3, share=share, chances=chances
+    )
 
 
 def epoch(trial: int, number: int, rmse: float, stop: bool = False) -> Epoch:
@@ -66,13 +68,30 @@ def test_what_running_chances_will_cost_is_spoken_for() -> None:
     assert chances.next() == Chance(trial=1, to_end=False, epochs=2)
 
 
+def test_few_go_on_at_a_time() -> None:
+    stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in (0, 1, 2)]
+    chances = Chances.from_journal(search(chances=1), [*stopped, Revived(trial=0, to_end=False)])
+    assert (chances.next(), chances.affordable()) == (None, 0)
+    chances.take(epoch(0, 2, 0.4))
+    assert chances.next() is None
+    chances.take(epoch(0, 3, 0.4, stop=True))
+    assert chances.next() is not None
+    assert chances.affordable() == 1
+
+
+def test_a_thirty_second_of_the_trials_unless_the_user_says_otherwise() -> None:
+    stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in range(40)]
+    many = SearchConfig(trials=40, epochs=9, share=1)
+    assert Chances.from_journal(many, stopped).affordable() == 2
+
+
 def test_what_is_not_finite_gets_no_chance() -> None:
     assert Chances.from_journal(search(), [epoch(0, 1, float("nan"), stop=True)]).next() is None
 
 
 def test_ten_thousand_stopped_trials_cost_little() -> None:
     draw = random.Random(0)
-    chances = Chances(SearchConfig(trials=10_000, epochs=9, grace=1, share=1))
+    chances = Chances(SearchConfig(trials=10_000, epochs=9, grace=1, share=1, chances=10_000))
     for trial in range(10_000):
         chances.take(epoch(trial, 1, draw.random(), stop=True))
     given = 0
