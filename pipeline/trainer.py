@@ -35,7 +35,7 @@ from pipeline.state import TrainState
 from pipeline.stepper import Stepper, seed_torch
 
 OnEpoch = Callable[[EpochRecord], None]
-AskedToStop = Callable[[], int]  # whether to stop; may tell by which signal
+AskedToStop = Callable[[], bool]
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
 
 
