@@ -6,6 +6,7 @@ Ours are those whose name begins with the project's prefix; others are neither s
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from slurm.submit import JOB_PREFIX
 
 FORMAT = "%i|%T|%M|%l|%N|%r|%j"  # number, state, elapsed, limit, nodes, reason, name
 PENDING = "PENDING"
+DRIVER = "search"  # the kind of job that submits others
+DRIVER_ENDS_S, POLL_S = 60.0, 0.5
 KINDS = {
     "train": "trains",
     "search": "drives the search",
@@ -140,6 +143,22 @@ def stop(runs: Path, what: str) -> str:
             f"{what!r} names no queued or running job of this project (there: {there}); "
             "see python -m slurm.launch status"
         )
+    drivers = [job for job in picked if job.kind == DRIVER]
     ask(["scancel", *(job.number for job in picked)])
+    if drivers:
+        picked += _cancel_what_they_submitted(drivers, picked)
     lines = [f"cancelled {job.number}: {job.does()}" for job in picked]
     return "\n".join([*lines, "a running job saves before it ends; launching it again resumes"])
+
+
+def _cancel_what_they_submitted(drivers: list[Job], cancelled: list[Job]) -> list[Job]:
+    """Waits until drivers have ended; cancels workers that they submitted meanwhile, and names those."""
+    gone, known = {job.number for job in drivers}, {job.number for job in cancelled}
+    deadline = time.monotonic() + DRIVER_ENDS_S
+    while any(job.number in gone for job in own_jobs()) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    studies = {job.what for job in drivers}
+    late = [job for job in own_jobs() if job.what in studies and job.number not in known]
+    if late:
+        ask(["scancel", *(job.number for job in late)])
+    return late
