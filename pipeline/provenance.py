@@ -62,9 +62,10 @@ def node() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Commit, host, Slurm job and versions, for a run's record."""
+    """Commit, folder of the code, host, Slurm job and versions, for a run's record."""
     return {
         "commit": commit(),
+        "code": str(repository()),
         "node": node(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "python": platform.python_version(),
