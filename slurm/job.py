@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from pipeline import cli
-from pipeline.provenance import now
+from pipeline.provenance import now, slurm_job
 
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
@@ -205,7 +205,7 @@ def exit_code(code: int) -> int:
 
 def say(text: str) -> None:
     """A line in the job's log."""
-    print(f"[{now()} job {os.environ.get('SLURM_JOB_ID', '-')}] {text}", flush=True)
+    print(f"[{now()} job {slurm_job()}] {text}", flush=True)
 
 
 def _name(number: signal.Signals | None) -> str:

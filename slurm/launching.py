@@ -1,6 +1,6 @@
 """Submits training jobs, searches and final runs, and remembers them under RUNS/jobs.
 
-RUNS/jobs/<kind>-<what>-<time>/ holds job.json (numbers, command, code), the batch scripts, the output and, for
+RUNS/jobs/<kind>-<what>-<time>/ holds job.json (numbers, command, code), the batch scripts, output and, for
 an array, tasks.json: the command of every task.
 """
 

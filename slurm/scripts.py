@@ -27,7 +27,8 @@ TAKE_CODE = '$("${PYTHON[@]}" -m slurm.snapshot --job "$SLURM_JOB_ID")'
 class ByHand:
     """A script for one purpose.
 
-    file: its name in slurm/. module: what it runs. about, usage: what it does and how to call it, for its header.
+    file: its name in slurm/. module: what it runs.
+    about, usage: what it does and how to call it, for its header.
     options: arguments made from the environment (MODEL, DATA), before those of the command line.
     """
 
@@ -108,7 +109,7 @@ def _header(cluster: Cluster, script: ByHand) -> str:
         *script.about,
         "Source: the profile configs/cluster/NAME.yaml; another site's:",
         f"  {generate} NAME --dry-run > slurm/{script.file}",
-        f"Command, from the checkout; output: {job_name(script.kind)}-JOB.out there. RUNS, DATA, MODEL: optional.",
+        f"Command, from the checkout, where {job_name(script.kind)}-JOB.out comes (variables are optional):",
         *(f"  {line}" for line in script.usage),
     ]
     return "".join(f"# {line}\n" for line in lines)
