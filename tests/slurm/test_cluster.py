@@ -71,7 +71,8 @@ def test_an_unknown_profile_is_refused_with_those_there_are_and_how_to_write_one
     known = ", ".join(shipped("cluster"))
     assert str(caught.value) == (
         f"unknown cluster 'grene'; known: {known}; "
-        "or write your own: copy configs/cluster/greene.yaml, adapt it and give --cluster FILE (or PIPELINE_CLUSTER=FILE)"
+        "or write your own: copy configs/cluster/greene.yaml, adapt it and give --cluster FILE "
+        "(or PIPELINE_CLUSTER=FILE)"
     )
 
 
