@@ -6,6 +6,7 @@ RUNS/
     studies/<study>/                  study.yaml, journal.jsonl, driver.json, driver.lock, driver.log
     studies/<study>/trials/<0000>/    a run
     train/<name>/  final/<name>/      a run
+    pools/<study>/                    the workers of a search on a cluster (see PoolPaths)
 """
 
 from __future__ import annotations
@@ -124,6 +125,28 @@ class StudyPaths:
 
 
 @dataclass(frozen=True)
+class PoolPaths:
+    """What the workers of a search on a cluster share with its driver; only their user may read it."""
+
+    root: Path
+
+    @property
+    def token(self) -> Path:
+        """The secret without which no process may talk to this search's Ray."""
+        return self.root / "token"
+
+    @property
+    def head(self) -> Path:
+        """Where the driver's Ray is now; replaced by every new driver."""
+        return self.root / "head.json"
+
+    @property
+    def logs(self) -> Path:
+        """What the workers' jobs print, and their scripts."""
+        return self.root / "logs"
+
+
+@dataclass(frozen=True)
 class Workspace:
     """The folder that `--runs` names."""
 
@@ -146,6 +169,10 @@ class Workspace:
     def study(self, name: str) -> StudyPaths:
         """The study of that name."""
         return StudyPaths(self.root / "studies" / name)
+
+    def pool(self, name: str) -> PoolPaths:
+        """The workers' files of the search of that name."""
+        return PoolPaths(self.root / "pools" / name)
 
     def studies(self) -> list[StudyPaths]:
         """Every study on disk, by name."""

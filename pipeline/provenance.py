@@ -62,11 +62,16 @@ def slurm_job() -> str | None:
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
+def node() -> str:
+    """This host, as Slurm calls it where it runs a job."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
+
+
 def environment() -> dict[str, Any]:
     """Commit, host, Slurm job and versions, for a run's record."""
     return {
         "commit": commit(),
-        "node": platform.node(),
+        "node": node(),
         "slurm_job": slurm_job(),
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},

@@ -104,13 +104,17 @@ class Epoch(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Lost(Record):
-    """The worker of an attempt died; the trial goes on with another."""
+    """The worker of an attempt is gone; the trial goes on with another.
+
+    `counted`: against the number of workers that a trial may cost.
+    """
 
     event: ClassVar[str] = "lost"
 
     trial: int
     attempt: int
     message: str
+    counted: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +173,9 @@ class TrialState:
         self.attempts.append(record)
         self.status = "running"
 
-    def lose(self) -> None:
-        """Takes the death of the attempt's worker."""
-        self.losses += 1
+    def lose(self, record: Lost) -> None:
+        """Takes the loss of the attempt's worker."""
+        self.losses += record.counted
         self.status = "waiting"
 
     def add(self, record: Epoch) -> None:
@@ -213,7 +217,7 @@ def advance(trials: dict[int, TrialState], record: Record) -> None:
         case Epoch():
             _known(trials, record.trial).add(record)
         case Lost():
-            _known(trials, record.trial).lose()
+            _known(trials, record.trial).lose(record)
         case Ended():
             _known(trials, record.trial).end(record)
 

@@ -21,7 +21,7 @@ from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
 from pipeline.device import device_name, free_memory, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.ema import averaged
-from pipeline.errors import DivergedError, InterruptedRunError
+from pipeline.errors import CheckpointError, DivergedError, InterruptedRunError
 from pipeline.meter import REMEDY, Meter
 from pipeline.metrics import SquaredError
 from pipeline.microbatch import MemoryHints, smaller
@@ -34,7 +34,7 @@ from pipeline.state import TrainState
 from pipeline.stepper import Stepper, seed_torch
 
 OnEpoch = Callable[[EpochRecord], None]
-AskedToStop = Callable[[], bool]
+AskedToStop = Callable[[], int]  # whether to stop; may tell by which signal
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
 
 
@@ -86,10 +86,18 @@ class Trainer:
         return TrainState(model, optimizer, scaler, Progress(), average)
 
     def _restore(self) -> None:
-        """Order of resume: 1. latest.pt; 2. the fresh state, if there is none."""
+        """Order of resume: 1. latest.pt; 2. the fresh state, if there is none, or a disk has damaged it."""
         latest = self.record.paths.latest
-        if latest.exists():
-            self.state.restore(read_checkpoint(latest), latest)
+        if not latest.exists():
+            return
+        try:
+            content = read_checkpoint(latest)
+        except CheckpointError as error:
+            print(
+                f"{error}; starting from the beginning; epochs on record keep their results", file=sys.stderr
+            )
+            return
+        self.state.restore(content, latest)
 
     def _micro_batch(self, largest: int | None) -> int:
         """In this order: what memory has just allowed, what this run used before, what others could use."""

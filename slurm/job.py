@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from pipeline import cli
-from pipeline.provenance import now, slurm_job
+from pipeline.provenance import node, now, slurm_job
 
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> None:
     patience = Patience(*shares, disk_s=args.disk_wait_s)
     os.environ["PYTHONUNBUFFERED"] = "1"  # the log is read while it is written
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    say(f"{args.module} on {os.uname().nodename}, start {int(restarts) + 1} of this job")
+    say(f"{args.module} on {node()}, start {int(restarts) + 1} of this job")
     command = [sys.executable, "-P", "-m", args.module, *args.arguments]
     sys.exit(Supervisor(command, patience).run())
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.data.pack import PackWriter, Sample
 
+pytest_plugins = ["tests.cluster.fixtures"]
 SIZE = 64
 
 

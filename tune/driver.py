@@ -17,7 +17,7 @@ from pipeline.provenance import Purpose, commit
 from pipeline.records import Ended, Epoch, Record
 from tune.check import Facts, check_data
 from tune.journal import Journal
-from tune.local_ray import LocalRay
+from tune.place import Place
 from tune.plan import Plan
 from tune.progress import WIDTH, Progress, best_of, mm, short
 from tune.prune import prune
@@ -66,7 +66,7 @@ class Upkeep:
             self._say(f"upkeep (leaderboard, old checkpoints) failed; the search goes on: {what}")
 
 
-def carry_out(plan: Plan, fit: Fit, here: LocalRay) -> None:
+def carry_out(plan: Plan, fit: Fit, here: Place) -> None:
     """Runs a planned study to its end, from wherever it is; `fit` trains one trial.
 
     Raises StudyError if the study is being run, was started with another request, or had no result at all;
@@ -118,16 +118,16 @@ def settle(paths: StudyPaths, request: Request) -> None:
         request.write(paths)
 
 
-def go_on(study: Study, task: Task, here: LocalRay, progress: Progress) -> None:
+def go_on(study: Study, task: Task, here: Place, progress: Progress) -> None:
     """Lets Ray, started for it, execute what is left of the study."""
     if study.complete:
         progress.say(f"study {study.name} is complete already; nothing to run")
         return
-    progress.say(f"starting {here.workers.count} workers; their output goes to {study.paths.log}")
+    progress.say(f"starting workers; their output goes to {study.paths.log}")
     here.start()
-    from tune.ray_adapter import execute  # imports Ray, which LocalRay has to start first
+    from tune.ray_adapter import execute  # imports Ray, which the place has to start first
 
-    execute(study, task, here)
+    execute(study, task, here, progress.say)
     if study.exhausted:
         progress.say(f"every configuration of the space was tried: {len(study.trials)} trials are all")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+from pipeline.paths import temporary_name
 from pipeline.signals import interruptible
+from tune.place import Demand, Workers
 from tune.scratch import Scratch
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
@@ -26,27 +29,35 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True)
-class Workers:
-    """How many trials run at once, and what each gets."""
-
-    count: int
-    threads: int
-    gpus: int = 0  # of each
+def write_token(path: Path) -> Path:
+    """Makes a new secret in a file that only its user can read, unless there is one already."""
+    if not path.exists():
+        temporary = temporary_name(path)
+        temporary.touch(mode=0o600)
+        temporary.write_text(secrets.token_hex())
+        temporary.rename(path)
+    return path
 
 
 class LocalRay:
     """Starts on first use; all its processes and files are gone when the block ends."""
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, scratch: Path | None = None) -> None:
         self.workers = workers
-        self._scratch = Scratch()
+        self._scratch = Scratch(scratch)
         self._running = False
 
     @property
     def scratch(self) -> Path:
         """The folder of all its files."""
         return self._scratch.root
+
+    def attend(self, demand: Demand, say: Callable[[str], None]) -> None:
+        """Nothing: the workers are there."""
+
+    def fate_of(self, slurm_job: str | None) -> str:
+        """Nothing: on this machine a worker dies of what it does."""
+        return ""
 
     def start(self) -> None:
         """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once.
@@ -56,7 +67,7 @@ class LocalRay:
         if self._running:
             return
         os.environ.update(ENVIRONMENT)
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(self._token())
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(self.token())
         os.environ["OMP_NUM_THREADS"] = str(self.workers.threads)  # torch's threads are the trial's CPUs
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.workers.count)
         with interruptible() as interrupted:  # a Ray that is half started cannot be stopped cleanly
@@ -73,20 +84,23 @@ class LocalRay:
         self._running = True
         ray.init(
             address="local",
-            num_cpus=self.workers.count * self.workers.threads,
-            num_gpus=self.workers.count * self.workers.gpus,
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             log_to_driver=False,
             _temp_dir=str(self.scratch / "ray"),
+            **self.options(),
         )
 
-    def _token(self) -> Path:
-        """A secret of this Ray's own, in a file that only its user can read."""
-        path = self.scratch / "token"
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex())
-        return path
+    def options(self) -> dict[str, Any]:
+        """What this machine's Ray offers to trials."""
+        return {
+            "num_cpus": self.workers.count * self.workers.threads,
+            "num_gpus": self.workers.count * self.workers.gpus,
+        }
+
+    def token(self) -> Path:
+        """The file of the secret without which nobody may talk to this Ray."""
+        return write_token(self.scratch / "token")
 
     def __enter__(self) -> LocalRay:
         return self

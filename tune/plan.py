@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import textwrap
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
 from tune.asha import milestones
 from tune.check import Facts, check_data, check_experiment
-from tune.local_ray import Workers
+from tune.place import Workers
 from tune.progress import short
 from tune.request import fresh_name, refuse_name
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
 WIDTH, LABEL_WIDTH = 80, 11
+SLURM_CONFS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
+PING_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -63,40 +67,74 @@ class Plan:
         )
 
 
-def make_plans(args: Namespace) -> list[Plan]:
-    """The studies that the command line asks for, one a model.
+@dataclass(frozen=True)
+class Machine:
+    """What trials may run on.
 
-    Raises StudyError for what this version cannot do, ConfigError or DataError for a request of which no
-    trial could be trained.
+    gpus: how many can be used. profile: the one that fits. choose_workers: from the number asked for and the
+    GPUs in use. overrides: configuration that it needs. lines: what else a plan should tell of it.
     """
-    refuse_cluster(args.executor)
+
+    gpus: int
+    executor: Because
+    profile: Because
+    choose_workers: Callable[[int | None, int], tuple[Workers, str]]
+    overrides: tuple[str, ...] = ()
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+def this_machine(why: str) -> Machine:
+    """The machine this process runs on, used because of `why`."""
+    gpus = visible_gpus()
+    smoke = Because("smoke", "no GPU here: small networks, to see that it works; or give --profile full")
+    full = Because("full", f"{_plural(gpus, 'GPU')} here")
+    return Machine(gpus, Because("local", why), full if gpus else smoke, choose_workers)
+
+
+def make_plans(args: Namespace, machine: Machine) -> list[Plan]:
+    """The studies that the command line asks for, one a model, on that machine.
+
+    Raises StudyError for a bad name, ConfigError or DataError for a request of which no trial could be
+    trained.
+    """
     if args.study is not None:
         refuse_name(args.study)
     if args.model == "all" and args.study is not None:
         raise StudyError("--study names one study; with --model all each is named after its model")
-    gpus = visible_gpus()
     models = shipped("model") if args.model == "all" else [args.model]
-    return [make_plan(model, args, gpus) for model in models]
+    return [make_plan(model, args, machine) for model in models]
 
 
-def refuse_cluster(executor: str | None) -> None:
-    """Raises StudyError where the search would belong on a Slurm cluster."""
-    found = "--executor slurm" if executor == "slurm" else "sbatch is on PATH"
-    if executor == "slurm" or (executor is None and shutil.which("sbatch")):
-        raise StudyError(
-            f"{found}, but running on a cluster is not in this version. Take an allocation "
-            "(salloc, or a batch script) and give --executor local in it"
-        )
+def choose_executor(asked: str | None) -> Because:
+    """`slurm` or `local`, and why: what was asked for, else a cluster where there is one."""
+    if asked is not None:
+        return Because(asked, "--executor")
+    if shutil.which("sbatch") is None:
+        return Because("local", "no sbatch on PATH")
+    if not slurm_is_set_up():
+        return Because("local", "sbatch is on PATH, but no Slurm is set up here")
+    return Because("slurm", "sbatch is on PATH")
 
 
-def make_plan(model: str, args: Namespace, gpus: int) -> Plan:
-    """The plan for one model on this machine with that many GPUs."""
-    profile = _profile(args.profile, gpus)
-    experiment = load_experiment(model, profile.value, overrides=_overrides(args))
+def slurm_is_set_up() -> bool:
+    """Whether this host belongs to a cluster, even if its controller does not answer at the moment."""
+    if os.environ.get("SLURM_CONF") or any(path.exists() for path in SLURM_CONFS):
+        return True
+    try:
+        ping = subprocess.run(["scontrol", "ping"], capture_output=True, timeout=PING_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return ping.returncode == 0
+
+
+def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
+    """The plan for one model on that machine."""
+    profile = Because(args.profile, "--profile") if args.profile else machine.profile
+    experiment = load_experiment(model, profile.value, overrides=[*machine.overrides, *_overrides(args)])
     refuse_other_model(model, experiment)
     check_experiment(experiment)
-    gpus = _usable(gpus, experiment)
-    workers, why_workers = choose_workers(args.workers, gpus)
+    gpus = _usable(machine.gpus, experiment)
+    workers, why_workers = machine.choose_workers(args.workers, gpus)
     workspace = Workspace(args.runs.resolve())
     study = args.study or model
     study = fresh_name(workspace, study) if args.fresh else study
@@ -106,7 +144,8 @@ def make_plan(model: str, args: Namespace, gpus: int) -> Plan:
         ("study", _study_line(workspace, study)),
         ("model", _model_line(experiment)),
         ("profile", str(profile)),
-        ("executor", _executor_line(args.executor)),
+        ("executor", str(machine.executor)),
+        *machine.lines,
         ("workers", f"{workers.count} with {_plural(workers.threads, 'thread')} each ({why_workers})"),
         ("device", _device_line(experiment, gpus)),
         ("data", _data_line(args.data, workspace, experiment.twin)),
@@ -147,14 +186,6 @@ def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
     return workers, here if asked is None else f"--workers; {here}"
 
 
-def _profile(asked: str | None, gpus: int) -> Because:
-    if asked is not None:
-        return Because(asked, "--profile")
-    if gpus:
-        return Because("full", f"{_plural(gpus, 'GPU')} here")
-    return Because("smoke", "no GPU here: small networks, to see that it works; or give --profile full")
-
-
 def _overrides(args: Namespace) -> list[str]:
     flags = {"search.trials": args.trials, "search.epochs": args.epochs, "seed": args.seed}
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
@@ -162,7 +193,7 @@ def _overrides(args: Namespace) -> list[str]:
 
 def _usable(gpus: int, experiment: Experiment) -> int:
     if experiment.device == "cuda" and not gpus:
-        raise ConfigError("device: cuda was asked for, but torch sees no GPU; set device=auto or device=cpu")
+        raise ConfigError("device: cuda was asked for, but there is no GPU; set device=auto or device=cpu")
     usable = 0 if experiment.device == "cpu" else gpus
     if experiment.train.precision == "fp16" and not usable:
         raise ConfigError(
@@ -196,10 +227,6 @@ def _model_line(experiment: Experiment) -> str:
 
     model = experiment.model
     return f"{model.name}: {arch(model.name, model.small)}, pretrained {str(model.pretrained).lower()}"
-
-
-def _executor_line(asked: str | None) -> str:
-    return str(Because("local", "--executor" if asked else "no sbatch on PATH"))
 
 
 def _device_line(experiment: Experiment, gpus: int) -> str:

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from pipeline.errors import PipelineError
 from pipeline.records import Decision
 from pipeline.signals import interruptible
-from tune.local_ray import LocalRay
+from tune.place import Demand, Place
 from tune.session import Task
 from tune.study import Assignment, Study
 from tune.trainable import FitTrainable
@@ -59,14 +59,15 @@ class StudySearcher(InThisProcess, Searcher):  # type: ignore[misc]
 class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
     """Hands every report to the study; what the study says about it is on disk before Ray hears it."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, fate_of: Callable[[str | None], str]) -> None:
         super().__init__()
         self._study = study
+        self._fate_of = fate_of
         self.error: PipelineError | None = None  # why the study cannot go on
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """The study's decision on a report of a worker (see tune.trainable)."""
-        with self._remembering_errors():
+        with self.remembering_errors():
             decision = self._tell(result)
         return str(TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE)
 
@@ -78,6 +79,9 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
                 return "continue"
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
+            case "moved":
+                study.lost(number, attempt, result["message"], counted=False)
+                return "continue"  # the worker ends by itself
             case "disk":
                 raise study.stuck(number, result["message"])
             case _:
@@ -86,11 +90,13 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker died: the study decides whether the trial goes on elsewhere."""
-        with self._remembering_errors():
-            self._study.lost(trial.config["trial"], trial.config["attempt"], last_words(trial))
+        number, attempt = trial.config["trial"], trial.config["attempt"]
+        fate = self._fate_of(self._study.job_of(number, attempt))
+        with self.remembering_errors():
+            self._study.lost(number, attempt, fate or last_words(trial), counted=not fate)
 
     @contextmanager
-    def _remembering_errors(self) -> Iterator[None]:
+    def remembering_errors(self) -> Iterator[None]:
         """Ray turns exceptions into texts; `execute` raises the original."""
         try:
             yield
@@ -99,16 +105,18 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             raise
 
 
-class StopAtSignal(InThisProcess, tune.Callback):  # type: ignore[misc]
-    """Ends the search between two steps, where the journal and Ray agree."""
+class BetweenSteps(InThisProcess, tune.Callback):  # type: ignore[misc]
+    """What is done between two steps, where the journal and Ray agree: ends the search, or calls `attend`."""
 
-    def __init__(self, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, interrupted: Callable[[], int], attend: Callable[[], None]) -> None:
         self._interrupted = interrupted
+        self._attend = attend
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raises KeyboardInterrupt after a signal."""
-        if self._interrupted():
-            raise KeyboardInterrupt
+        """Raises KeyboardInterrupt with the number of the signal after one."""
+        if signal := self._interrupted():
+            raise KeyboardInterrupt(signal)
+        self._attend()
 
 
 def as_ray_config(assignment: Assignment) -> dict[str, Any]:
@@ -120,12 +128,17 @@ def as_ray_config(assignment: Assignment) -> dict[str, Any]:
     }
 
 
-def execute(study: Study, task: Task, here: LocalRay) -> None:
-    """Runs a study to its end on a Ray that has been started.
+def execute(study: Study, task: Task, here: Place, say: Callable[[str], None]) -> None:
+    """Runs a study to its end on a Ray that has been started, and tells `say` about its workers.
 
     Raises KeyboardInterrupt after SIGINT or SIGTERM, and what the study raises; the study can be resumed.
     """
-    scheduler = StudyScheduler(study)
+    scheduler = StudyScheduler(study, here.fate_of)
+
+    def attend() -> None:
+        with scheduler.remembering_errors():
+            here.attend(Demand(study.left, study.busy_jobs), say)
+
     resources = {"cpu": here.workers.threads, "gpu": here.workers.gpus}
     with interruptible() as interrupted:
         tuner = tune.Tuner(
@@ -141,7 +154,7 @@ def execute(study: Study, task: Task, here: LocalRay) -> None:
                 name=study.name,
                 storage_path=str(here.scratch / "tune"),
                 verbose=0,
-                callbacks=[StopAtSignal(interrupted)],
+                callbacks=[BetweenSteps(interrupted, attend)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs keep their own
                 failure_config=tune.FailureConfig(max_failures=0),  # the study counts, across restarts
             ),

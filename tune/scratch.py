@@ -13,11 +13,11 @@ MAX_PARENT = 30  # characters: Ray adds some 70, and a socket's name has at most
 
 
 class Scratch:
-    """A new folder, `root`, that only its user can read."""
+    """A new folder, `root`, in `parent` (default: the system's), that only its user can read."""
 
-    def __init__(self) -> None:
-        parent = tempfile.gettempdir()
-        parent = parent if len(parent) <= MAX_PARENT else "/tmp"
+    def __init__(self, parent: Path | None = None) -> None:
+        parent = parent or Path(tempfile.gettempdir())
+        parent = parent if len(str(parent)) <= MAX_PARENT else Path("/tmp")
         self.root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         self._lock = (self.root / LOCK).open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)

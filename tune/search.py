@@ -1,4 +1,4 @@
-"""Searches for a model's best training configuration: one study, here and now.
+"""Searches for a model's best training configuration: one study, on this machine or on a cluster.
 
 python -m tune.search --model NAME
 """
@@ -13,7 +13,8 @@ EXAMPLES = """\
   python -m tune.search --model resnet50                 what it can do here, explained first
   python -m tune.search --model resnet50 --dry-run       only the plan
   python -m tune.search --model all --profile smoke --trials 4
-  python -m tune.search --model convnext --data packs/hand --set search.epochs=60"""
+  python -m tune.search --model convnext --data packs/hand --set search.epochs=60
+  python -m tune.search --model convnext --cluster greene --workers 8 --follow"""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,14 +33,24 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_runs(parser)
     parser.add_argument("--profile", choices=("smoke", "full"), help="default: full with a GPU, else smoke")
     parser.add_argument(
-        "--executor", choices=("local", "slurm"), help="where trials run; this version: local"
+        "--executor",
+        choices=("local", "slurm"),
+        help="where trials run (default: slurm if there is one here, else local)",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="NAME",
+        help="site profile of configs/cluster, or a file (default: PIPELINE_CLUSTER, else by Slurm's name)",
     )
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="trials at a time (default: see the plan)"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")
+    parser.add_argument(
+        "--follow", action="store_true", help="on a cluster: show its output; Ctrl-C leaves it running"
+    )
     return parser
 
 
@@ -52,12 +63,19 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
+    from tune.plan import choose_executor, make_plans, this_machine
+
+    executor = choose_executor(args.executor)
+    if executor.value == "slurm":
+        from slurm.search import search  # this command is where all parts come together
+
+        search(args, executor)
+        return
     from pipeline.train import fit
     from tune.driver import carry_out
     from tune.local_ray import LocalRay
-    from tune.plan import make_plans
 
-    plans = make_plans(args)
+    plans = make_plans(args, this_machine(executor.reason))
     if args.dry_run:
         print("\n\n".join(plan.text() for plan in plans))
         return

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config import RunConfig
-from pipeline.errors import PipelineError, is_disk_trouble, reason_of
+from pipeline.errors import InterruptedRunError, PipelineError, is_disk_trouble, reason_of
 from pipeline.paths import RunPaths, StudyPaths
 from pipeline.provenance import Purpose
 from pipeline.train import Report
 
 MAX_MESSAGE = 8000  # characters of a traceback that are kept
+DRAIN_VARIABLE = "PIPELINE_DRAIN_FILE"  # names a file that appears when this worker is about to leave
 DEVICE_ERRORS = ("CUDA error", "cuDNN error")
 Result = dict[str, Any]
 
@@ -33,7 +34,14 @@ class Fit(Protocol):
     """A training function: `pipeline.train.fit`, or a stand-in."""
 
     def __call__(
-        self, config: RunConfig, data: Path, paths: RunPaths, report: Report, attempt: int, purpose: Purpose
+        self,
+        config: RunConfig,
+        data: Path,
+        paths: RunPaths,
+        report: Report,
+        attempt: int,
+        purpose: Purpose,
+        asked_to_stop: Callable[[], bool],
     ) -> object:
         """Trains one run; raises PipelineError for what a user can mend."""
         ...
@@ -110,6 +118,8 @@ def breaks_the_process(error: BaseException) -> bool:
 
 def _failure(error: BaseException) -> Result:
     """The end of the trial, unless the fault is the disk's or leaves the process unusable for others."""
+    if isinstance(error, InterruptedRunError):
+        return {"event": "moved", "message": str(error)}
     if is_disk_trouble(error):
         return {"event": "disk", "message": _headline(error)}
     if breaks_the_process(error):

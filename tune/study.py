@@ -92,6 +92,24 @@ class Study:
         return len(self._assigned)
 
     @property
+    def left(self) -> int:
+        """How many trials have still to run, those that run now among them."""
+        undrawn = 0 if self.exhausted else self.experiment.search.trials - len(self.trials)
+        return max(undrawn, 0) + sum(trial.unfinished for trial in self.trials.values())
+
+    @property
+    def busy_jobs(self) -> frozenset[str]:
+        """The Slurm jobs in which a trial runs now."""
+        running = (self.trials[number] for number in self._assigned)
+        jobs = (trial.attempts[-1].slurm_job for trial in running if trial.status == "running")
+        return frozenset(job for job in jobs if job is not None)
+
+    def job_of(self, trial: int, attempt: int) -> str | None:
+        """The Slurm job of an attempt; None if it had not begun, or runs outside Slurm."""
+        attempts = self.trials[trial].attempts
+        return attempts[attempt - 1].slurm_job if attempt <= len(attempts) else None
+
+    @property
     def complete(self) -> bool:
         """Whether every trial that there will be has ended."""
         none_left = self.exhausted or len(self.trials) >= self.experiment.search.trials
@@ -181,20 +199,24 @@ class Study:
             f"(see df {self.paths.root} and your quota) and give the same command again"
         )
 
-    def lost(self, trial: int, attempt: int, message: str) -> None:
-        """The worker of a trial died: the trial goes on elsewhere, unless that has happened too often.
+    def lost(self, trial: int, attempt: int, message: str, counted: bool = True) -> None:
+        """The worker of a trial is gone: the trial goes on elsewhere, unless that has happened too often.
 
+        A loss that is no fault of the trial's, such as a preempted job, is not `counted`.
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
+        if _is_given_up(state, attempt):
+            return
         self._assigned.discard(trial)
         if not state.unfinished:
             return
         if attempt > len(state.attempts):
-            self._false_start(message)
+            if counted:
+                self._false_start(message)
             self._waiting.append(trial)
             return
-        self._write(Lost(trial=trial, attempt=attempt, message=message))
+        self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted))
         if state.losses > MAX_LOSSES:
             why = f"its worker died {state.losses} times; the last time: {message}"
             self._write(Ended(trial=trial, status="failed", reason="NODE_FAIL", message=why))
@@ -226,6 +248,12 @@ def best_first(trials: Iterable[TrialState]) -> list[TrialState]:
     """The trials that have a result and have not failed, lowest RMSE first."""
     scored = [(t.best_rmse, t.number, t) for t in trials if t.best_rmse is not None and t.status != "failed"]
     return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
+
+
+def _is_given_up(state: TrialState, attempt: int) -> bool:
+    """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
+    begun = len(state.attempts)
+    return attempt < begun or (attempt == begun and state.status == "waiting")
 
 
 def _cause(trial: TrialState) -> str:

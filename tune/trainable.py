@@ -7,20 +7,27 @@ process is a failure.
 from __future__ import annotations
 
 import os
-import platform
+import signal
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ray import tune
 
 from pipeline.config import RunConfig
+from pipeline.provenance import node
 from pipeline.train import Report
-from tune.session import Result, Session, Task
+from tune.session import DRAIN_VARIABLE, Result, Session, Task
 
 FLUSH_S = 60.0  # how long a stopped training function may take to write its best weights
 
 
 class BrokenWorkerError(Exception):
     """This process can train nothing any more."""
+
+
+class LeavingWorkerError(Exception):
+    """This worker is about to leave and takes no more trials."""
 
 
 class FitTrainable(tune.Trainable):  # type: ignore[misc]
@@ -30,26 +37,41 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
         """Takes the study's task and the first trial."""
         self._task = task
         self._session: Session | None = None
+        self._drain = os.environ.get(DRAIN_VARIABLE)
+        self._told_to_leave = False
+        self._moved = False
+        signal.signal(signal.SIGTERM, self._leave)  # preempted jobs get it before they are killed
 
     def step(self) -> Result:
         """The next thing to tell the driver: first that the attempt has begun, then what training reports.
 
-        Raises BrokenWorkerError if the GPU cannot be used in this process any more: Ray ends it.
+        Raises BrokenWorkerError if the GPU cannot be used in this process any more, LeavingWorkerError once
+        the trial is saved on a worker that is about to leave: Ray ends the process.
         """
+        if self._moved:
+            raise LeavingWorkerError("the worker leaves")
         common = {"trial": self.config["trial"], "attempt": self.config["attempt"]}
         if self._session is not None:
             result = self._session.next_result()
             if result["event"] == "broken":
                 raise BrokenWorkerError(result["message"])
+            self._moved = result["event"] == "moved"
             return common | result
         self._session = Session(self._train)
         job = os.environ.get("SLURM_JOB_ID")
-        return common | {"event": "started", "host": platform.node(), "job": job, "process": os.getpid()}
+        return common | {"event": "started", "host": node(), "job": job, "process": os.getpid()}
 
     def _train(self, report: Report) -> object:
         task, config = self._task, RunConfig.model_validate_json(self.config["run"])
         paths = task.study.trial(self.config["trial"])
-        return task.fit(config, task.data, paths, report, self.config["attempt"], task.purpose)
+        attempt = self.config["attempt"]
+        return task.fit(config, task.data, paths, report, attempt, task.purpose, self._is_leaving)
+
+    def _is_leaving(self) -> bool:
+        return self._told_to_leave or (self._drain is not None and Path(self._drain).exists())
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        self._told_to_leave = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Makes room for the next trial. Raises RuntimeError, which ends the actor, if the last one hangs."""

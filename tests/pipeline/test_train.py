@@ -125,6 +125,19 @@ def test_a_run_that_is_asked_to_stop_saves_at_the_next_step(uninterrupted, blobs
     assert_equal_runs(paths, uninterrupted[0])
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK half a checkpoint"])
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(uninterrupted, blobs, tmp_path, damage, capsys):
+    paths = RunPaths(tmp_path / "run")
+    with pytest.raises(SystemExit):
+        fit(make_config(), blobs, paths, Reports(stop_at=2))
+    known = read_epochs(paths)
+    paths.latest.write_bytes(damage)
+    fit(make_config(), blobs, paths)
+    assert "latest.pt: not a checkpoint, or a damaged one" in capsys.readouterr().err
+    assert read_epochs(paths)[: len(known)] == known
+    assert_equal_runs(paths, uninterrupted[0])
+
+
 class CutError(Exception):
     pass
 

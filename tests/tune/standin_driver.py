@@ -9,17 +9,19 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from pipeline import cli
 from pipeline.config import Experiment, RunConfig
-from pipeline.errors import DivergedError
+from pipeline.errors import DivergedError, InterruptedRunError
 from pipeline.paths import RunPaths, Workspace
 from pipeline.provenance import Purpose
 from pipeline.train import Report
 from tune.driver import carry_out
-from tune.local_ray import LocalRay, Workers
+from tune.local_ray import LocalRay
+from tune.place import Workers
 from tune.plan import Plan
 
 SPACE = {"train.lr": {"log_uniform": (1e-4, 1e-2)}, "train.batch_size": {"choice": (8, 16)}}
@@ -35,6 +37,8 @@ def fit(
     report: Report,
     attempt: int,
     purpose: Purpose,
+    asked_to_stop: Callable[[], bool],
+    *,
     pause: float,
 ) -> None:
     paths.root.mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,8 @@ def fit(
             if epoch > done:
                 time.sleep(pause)
                 paths.latest.write_text(str(epoch))
+                if asked_to_stop():
+                    raise InterruptedRunError("saved")
             if paths.root.name == f"{DIVERGING_TRIAL:04d}":
                 raise DivergedError("the loss is nan at step 5; lower train.lr")
             report(epoch=epoch, rmse=quality * (1 + 1 / epoch), seconds=pause)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.cli import EXIT_DISK
 from pipeline.data.pack import PackWriter, Sample
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Ended, Epoch, Lost, fold, read_journal
@@ -163,6 +164,21 @@ def test_a_killed_worker_costs_an_attempt_and_nothing_else(tmp_path: Path, data:
     assert_sound(paths, 4)
 
 
+def test_a_worker_that_is_told_to_leave_saves_its_trial_which_is_not_held_against_it(
+    tmp_path: Path, data: Path
+) -> None:
+    paths = Workspace(tmp_path).study("s")
+    driver = start(tmp_path, data, trials=4, pause=0.3)
+    wait_for_epochs(paths, 3)
+    running = next(t for t in fold(read_journal(paths.journal)).values() if t.status == "running")
+    os.kill(running.attempts[-1].pid, signal.SIGTERM)
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    (lost,) = (record for record in read_journal(paths.journal) if isinstance(record, Lost))
+    assert (lost.trial, lost.counted, lost.message) == (running.number, False, "saved")
+    assert_sound(paths, 4)
+
+
 def test_a_worker_that_cannot_use_its_gpu_any_more_is_replaced(tmp_path: Path, data: Path) -> None:
     paths = Workspace(tmp_path).study("s")
     driver = start(tmp_path, data, trials=4, pause=0.05, fault="gpu")
@@ -182,7 +198,7 @@ def test_a_full_disk_ends_the_search_which_then_goes_on_with_every_trial(tmp_pat
     paths = Workspace(tmp_path).study("s")
     driver = start(tmp_path, data, trials=6, pause=0.05, fault="disk")
     output = driver.communicate()[0]
-    assert driver.returncode == 2, output
+    assert driver.returncode == EXIT_DISK, output
     assert "No space left on device. No trial is lost: make room" in output
     assert not any(trial.status == "failed" for trial in fold(read_journal(paths.journal)).values())
     again = start(tmp_path, data, trials=6, pause=0.05)

@@ -9,7 +9,7 @@ from pipeline.config import LogUniform
 from pipeline.data.pack import PackWriter, Sample
 from pipeline.errors import ConfigError, DataError, PipelineError, StudyError
 from pipeline.paths import Workspace
-from tune.plan import choose_workers, make_plans
+from tune.plan import SLURM_CONFS, choose_executor, choose_workers, make_plans, this_machine
 from tune.request import Request
 from tune.search import build_parser, main
 
@@ -68,7 +68,7 @@ def test_flags_reach_the_configuration(tmp_path: Path) -> None:
         "search.grace=2",
     ]
     command += ["--set", "search.space={train.lr: {log_uniform: [0.001, 0.002]}}"]
-    (plan,) = make_plans(build_parser().parse_args(command))
+    (plan,) = make_plans(build_parser().parse_args(command), this_machine("for a test"))
     search = plan.experiment.search
     assert (search.trials, search.epochs, search.grace) == (3, 7, 2)
     assert search.space["train.lr"] == LogUniform(log_uniform=(1e-3, 2e-3))
@@ -80,7 +80,7 @@ def test_fresh_takes_the_next_number_and_says_how_to_resume(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke"]
-    (plan,) = make_plans(build_parser().parse_args(command))
+    (plan,) = make_plans(build_parser().parse_args(command), this_machine("for a test"))
     Request("resnet50", "smoke", "d", None, plan.experiment).write(Workspace(tmp_path).study("resnet50"))
     assert "resnet50 (goes on where it was)" in plan_text(capsys, *command)
     text = plan_text(capsys, *command, "--fresh")
@@ -88,25 +88,40 @@ def test_fresh_takes_the_next_number_and_says_how_to_resume(
     assert "resumes with --study resnet50-2" in text
 
 
-def test_a_cluster_is_refused_when_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(
-        StudyError, match=r"--executor slurm, but .* not in this version.*--executor local in it"
-    ):
-        main(["--model", "resnet50", "--runs", str(tmp_path), "--executor", "slurm", "--dry-run"])
-
-
-def test_a_cluster_is_refused_when_found_but_not_inside_an_allocation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sbatch = tmp_path / "sbatch"
+def an_sbatch(folder: Path) -> None:
+    sbatch = folder / "sbatch"
     sbatch.write_text("#!/bin/sh\n")
     sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
+
+
+def test_the_executor_is_a_cluster_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        StudyError, match="sbatch is on PATH, but running on a cluster is not in this version"
-    ):
-        main(["--model", "resnet50", "--dry-run"])
-    assert "local (--executor)" in plan_text(capsys, "--model", "resnet50", "--executor", "local")
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    assert str(choose_executor(None)) == "local (no sbatch on PATH)"
+    an_sbatch(tmp_path)
+    assert str(choose_executor("local")) == "local (--executor)"
+    if not any(conf.exists() for conf in SLURM_CONFS):
+        assert str(choose_executor(None)) == "local (sbatch is on PATH, but no Slurm is set up here)"
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    assert str(choose_executor(None)) == "slurm (sbatch is on PATH)"
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_a_search_on_a_cluster_is_planned_with_its_job_scripts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--executor", "slurm", "--cluster", "greene"]
+    text = plan_text(capsys, *command, "--set", "model.pretrained=false")
+    assert "full (the GPUs of greene)" in text
+    assert "8 with 8 threads each (at most, each a Slurm job with gpu:rtx8000:1; pool.workers)" in " ".join(
+        text.split()
+    )
+    assert "#SBATCH --job-name=fingertip-search-resnet50" in text
+    assert "#SBATCH --job-name=fingertip-worker-resnet50" in text
+    assert "#SBATCH --gres=gpu:rtx8000:1" in text
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("no_slurm")
@@ -187,5 +202,5 @@ def test_workers_are_a_whole_number(count: str, capsys: pytest.CaptureFixture[st
 
 def test_options_that_do_not_exist_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--model", "resnet50", "--follow"])
-    assert "unrecognized arguments: --follow" in capsys.readouterr().err
+        main(["--model", "resnet50", "--folow"])
+    assert "unrecognized arguments: --folow" in capsys.readouterr().err

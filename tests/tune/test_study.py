@@ -172,6 +172,47 @@ def test_a_trial_whose_workers_keep_dying_fails_in_the_end(open_study: OpenStudy
     assert "died 4 times; the last time: killed" in trial.message
 
 
+def test_a_loss_that_is_no_fault_of_the_trial_is_not_held_against_it(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    for attempt in range(1, MAX_LOSSES + 3):
+        assert study.next_trial() is not None
+        study.started(0, attempt, "here", "17", 1)
+        study.lost(0, attempt, "its Slurm job 17 was preempted", counted=False)
+    run(study)
+    journal.close()
+    assert (study.trials[0].status, study.trials[0].losses) == ("completed", 0)
+
+
+def test_the_loss_of_an_attempt_counts_once_and_does_not_take_its_successor(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    study.next_trial()
+    study.started(0, 1, "here", "17", 1)
+    study.lost(0, 1, "saved", counted=False)
+    study.lost(0, 1, "its process ended")
+    assert study.next_trial() is not None
+    study.lost(0, 1, "its process ended")
+    assert (study.active, study.trials[0].losses) == (1, 0)
+    study.started(0, 2, "here", "18", 1)
+    study.lost(0, 1, "its process ended")
+    journal.close()
+    assert (study.trials[0].status, study.active, study.trials[0].losses) == ("running", 1, 0)
+
+
+def test_it_knows_what_is_left_and_which_jobs_are_busy(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=3)
+    assert (study.left, study.busy_jobs) == (3, frozenset())
+    for job in ("17", "18"):
+        assignment = study.next_trial()
+        assert assignment is not None
+        study.started(assignment.trial, 1, "here", job, 1)
+    assert (study.left, study.busy_jobs) == (3, {"17", "18"})
+    study.ended(0, 1, "completed")
+    study.lost(1, 1, "gone")
+    journal.close()
+    assert (study.left, study.busy_jobs) == (2, frozenset())
+    assert (study.job_of(0, 1), study.job_of(0, 2)) == ("17", None)
+
+
 def test_workers_that_cannot_begin_end_the_search_but_cost_no_trial(open_study: OpenStudy) -> None:
     study, journal = open_study(trials=1)
     with pytest.raises(

@@ -1,0 +1,62 @@
+"""A Slurm to play with: `python -m tests.cluster up [--no-accounting]` and `down`."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.cluster.cluster import SlurmCluster, missing_commands
+from tests.cluster.config import PACKAGES
+
+EPILOG = """\
+examples:
+  eval "$(python -m tests.cluster up)"     # this shell now talks to it
+  sinfo; sbatch --gres=gpu:1 --wrap=env; sacct
+  python -m tests.cluster down
+"""
+
+
+def by_hand() -> Path:
+    """The directory of the cluster that was started by hand; one per user."""
+    return Path(tempfile.gettempdir()) / f"slurm-by-hand-{os.getuid()}"
+
+
+def up(accounting: bool) -> None:
+    missing = missing_commands(accounting)
+    if missing:
+        sys.exit(f"not installed: {', '.join(missing)}; on Debian: apt-get install {PACKAGES}")
+    if by_hand().exists():
+        sys.exit(f"{by_hand()} exists: a cluster is up already; end it with python -m tests.cluster down")
+    cluster = SlurmCluster(accounting, by_hand())
+    cluster.start()
+    for name, value in cluster.env.items():
+        print(f"export {name}='{value}'")
+    print("# sinfo, sbatch --gres=gpu:1, squeue: nodes gr1-gr3, partitions gpu and urgent; logs are in")
+    print(f"# {cluster.root}/log. End it with: python -m tests.cluster down")
+
+
+def down() -> None:
+    if not by_hand().exists():
+        sys.exit("no cluster is up")
+    SlurmCluster.attach(by_hand()).stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.cluster",
+        description=__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=("up", "down"))
+    parser.add_argument("--no-accounting", action="store_true", help="as on sites that have no sacct")
+    arguments = parser.parse_args()
+    if arguments.command == "up":
+        up(not arguments.no_accounting)
+    else:
+        down()
+
+
+if __name__ == "__main__":
+    main()

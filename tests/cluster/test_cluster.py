@@ -1,0 +1,105 @@
+"""The test cluster itself: jobs run, faults happen, and nothing is left of it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import SlurmCluster, processes
+
+pytestmark = pytest.mark.cluster
+STAYS = "sleep 300 & (setsid nohup sleep 300 &) ; srun sleep 300"
+
+
+def traces(root: Path) -> list[int]:
+    """Processes whose arguments or environment name a cluster's directory."""
+    found = []
+    for stat in processes.all_processes():
+        folder = Path(f"/proc/{stat.process.pid}")
+        try:
+            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if f"{root}/".encode() in told:
+            found.append(stat.process.pid)
+    return found
+
+
+def test_a_job_gets_its_gpu_and_is_accounted(on_slurm: SlurmCluster) -> None:
+    job = on_slurm.submit("echo gpu=$CUDA_VISIBLE_DEVICES; srun printenv SLURMD_NODENAME")
+    on_slurm.wait_for_state(job, "COMPLETED")
+    assert (on_slurm.root / "log" / f"job-{job}").read_text() == "gpu=0\ngr1\n"
+
+    def accounted() -> bool:
+        return on_slurm.run("sacct", "-nXPj", job, "-o", "state,account") == "COMPLETED|research"
+
+    on_slurm.wait_until(accounted, 30, "accounting knows the job")
+
+
+def test_a_preempted_job_is_requeued_and_runs_again(on_slurm: SlurmCluster) -> None:
+    job = on_slurm.submit(STAYS, "--nodelist=gr2")
+    on_slurm.wait_for_state(job, "RUNNING")
+    preemptor = on_slurm.preempt("gr2", seconds=1)
+    on_slurm.wait_for_state(preemptor, "COMPLETED")
+    on_slurm.wait_for_state(job, "RUNNING")
+    assert "Restarts=1" in on_slurm.run("scontrol", "show", "job", job)
+
+
+def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm: SlurmCluster) -> None:
+    job = on_slurm.submit(STAYS, "--nodelist=gr3", "--no-requeue")
+    on_slurm.wait_for_state(job, "RUNNING")
+    on_slurm.lose_node("gr3")
+    on_slurm.wait_for_node("gr3", "down")
+    on_slurm.wait_for_state(job, "NODE_FAIL")
+    on_slurm.return_node("gr3")
+    on_slurm.wait_for_node("gr3", "idle")
+
+
+def test_squeue_breaks_and_the_controller_restarts(on_slurm_without_accounting: SlurmCluster) -> None:
+    cluster = on_slurm_without_accounting
+    job = cluster.submit("sleep 300")
+    cluster.wait_for_state(job, "RUNNING")
+    cluster.break_squeue()
+    with pytest.raises(RuntimeError, match="Unable to contact slurm controller"):
+        cluster.run("squeue")
+    cluster.mend_squeue()
+    cluster.restart_controller()
+    assert cluster.state(job) == "RUNNING"
+
+
+def test_nothing_is_left_of_a_cluster_that_ends_with_jobs_running() -> None:
+    with SlurmCluster(accounting=False) as cluster:
+        jobs = [cluster.submit(STAYS) for _ in cluster.nodes]
+        for job in jobs:
+            cluster.wait_for_state(job, "RUNNING")
+        assert len(traces(cluster.root)) > 3 * len(jobs)
+    assert traces(cluster.root) == []
+    assert not cluster.root.exists()
+
+
+def test_by_hand() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)  # or munged would not put its socket below it
+        check_by_hand(directory)
+
+
+def check_by_hand(directory: str) -> None:
+    def call(*arguments: str) -> str:
+        command = [sys.executable, "-m", "tests.cluster", *arguments]
+        env = os.environ | {"TMPDIR": directory}  # one that is up stays untouched
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+
+    exports = call("up", "--no-accounting")
+    try:
+        nodes = subprocess.run(
+            ["sh", "-c", f"{exports}\nsinfo -h -o %D"], capture_output=True, text=True, check=True
+        )
+    finally:
+        call("down")
+    assert nodes.stdout.strip() == "3"
+    root = Path(exports.partition("SLURM_CONF='")[2].partition("'")[0]).parent
+    assert traces(root) == []
+    assert not root.exists()
