@@ -27,6 +27,7 @@ from types import FrameType
 
 from pipeline import cli
 from pipeline.provenance import node, now, slurm_job
+from slurm.limit import TimeLimit
 
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
@@ -60,9 +61,10 @@ class Patience:
 class Supervisor:
     """Runs one command until it is done, cannot go on, or the job has to end."""
 
-    def __init__(self, command: list[str], patience: Patience) -> None:
+    def __init__(self, command: list[str], patience: Patience, limit: TimeLimit) -> None:
         self._command = command
         self._patience = patience
+        self._limit = limit
         self._child: subprocess.Popen[bytes] | None = None
         self._asked: signal.Signals | None = None
         self._asked_at = 0.0
@@ -85,8 +87,10 @@ class Supervisor:
                 return exit_code(code)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        self._ask(signal.Signals(number))
+
+    def _ask(self, received: signal.Signals) -> None:
         """The first signal decides; a cancellation overrides the end of the time."""
-        received = signal.Signals(number)
         if self._asked is None:
             self._asked_at = time.monotonic()
         if self._asked is None or received in LEAVE:
@@ -111,10 +115,15 @@ class Supervisor:
         if self._asked is not None:  # between the question above and the line above
             self._tell_child()
         while child.poll() is None:
+            self._watch_the_time()
             self._kill_if_late(child)
             time.sleep(POLL_S)
         kill_group(child.pid)
         return child.returncode
+
+    def _watch_the_time(self) -> None:
+        if self._asked is None and self._limit.near():
+            self._ask(signal.SIGUSR1)
 
     def _kill_if_late(self, child: subprocess.Popen[bytes]) -> None:
         asked = self._asked in TIME_IS_UP
@@ -159,6 +168,7 @@ class Supervisor:
         """Sleeps, unless the job has to end."""
         until = time.monotonic() + seconds
         while self._asked is None and time.monotonic() < until:
+            self._watch_the_time()
             time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
 
 
@@ -249,7 +259,7 @@ def main(argv: list[str] | None = None) -> None:
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     say(f"{args.module} on {node()}, start {int(restarts) + 1} of this job")
     command = [sys.executable, "-P", "-m", args.module, *args.arguments]
-    sys.exit(Supervisor(command, patience).run())
+    sys.exit(Supervisor(command, patience, TimeLimit(args.signal_s)).run())
 
 
 if __name__ == "__main__":

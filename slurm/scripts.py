@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm.cluster import Cluster, Resources
-from slurm.submit import JobSpec, command_line, job_name, render
+from slurm.submit import JobSpec, command_line, early_signal, job_name, render
 
 CODE_VARIABLE = "PIPELINE_CODE"
 PYTHON_VARIABLE = "PIPELINE_PYTHON"
@@ -89,7 +89,7 @@ def text(cluster: Cluster, script: ByHand, arguments: Sequence[str] = (), name: 
     fixed = shlex.join([script.module, *_fixed(cluster, script)])
     given = " ".join([*map(shlex.quote, arguments), '"$@"'])
     command = command_line('"${PYTHON[@]}"', spec, " \\\n  ".join([fixed, script.options, given]))
-    body = render(cluster, spec, _setup(cluster), command, "%x-%j.out")
+    body = render(cluster, spec, [*early_signal(spec), *_setup(cluster)], command, "%x-%j.out")
     return SHEBANG + _header(cluster, script) + body.removeprefix(SHEBANG)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ConfigError
 from slurm.cluster import Cluster, Resources
 from slurm.errors import SlurmError
 
@@ -80,6 +81,7 @@ def job_name(kind: str, what: str = "") -> str:
 def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
     """The batch script of a job that runs the snapshot `code`."""
     setup = [
+        *early_signal(spec),
         *cluster.environment.setup,
         f"cd {shlex.quote(str(code))} || exit 1",
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
@@ -87,6 +89,11 @@ def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
     pattern = f"{spec.name}-%j.out" if spec.tasks is None else f"{spec.name}-%A_%a.out"
     command = command_line(_python(cluster), spec, shlex.join(spec.arguments))
     return render(cluster, spec, setup, command, str(spec.logs.resolve() / pattern))
+
+
+def early_signal(spec: JobSpec) -> list[str]:
+    """A shell line that keeps the signal before the time limit from ending a job that is still starting."""
+    return [] if spec.signal_s is None else ["trap '' USR1 # slurm.job asks for the time limit itself"]
 
 
 def _python(cluster: Cluster) -> str:
@@ -106,6 +113,7 @@ def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, 
     from submitit.slurm.slurm import _make_sbatch_string
 
     asked = spec.resources
+    _refuse_no_time(spec)
     text: str = _make_sbatch_string(
         command=command,
         folder=Path(output).parent,
@@ -131,6 +139,15 @@ def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, 
     if spec.signal_s is None:  # submitit always asks for one
         lines = [line for line in lines if not line.startswith(UNSET_SIGNAL)]
     return "\n".join(lines) + "\n"
+
+
+def _refuse_no_time(spec: JobSpec) -> None:
+    limit_s = 60 * (spec.minutes or spec.resources.time)
+    if spec.signal_s is not None and spec.signal_s >= limit_s:
+        raise ConfigError(
+            f"a time limit of {limit_s} s, and jobs.signal_s is {spec.signal_s} s: the job would save and leave "
+            "as soon as it starts; give it more time, or lower jobs.signal_s in the profile"
+        )
 
 
 def _additional(cluster: Cluster, spec: JobSpec, output: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import ConfigError
 from slurm.cluster import Cluster, load_cluster
 from slurm.errors import SlurmError
 from slurm.submit import JobSpec, explain, job_name, script, submit
@@ -27,6 +28,7 @@ GOLDEN = """\
 #SBATCH --time=90
 
 # setup
+trap '' USR1 # slurm.job asks for the time limit itself
 module load cuda
 cd /runs/code/0123 || exit 1
 export PYTHONPATH=/runs/code/0123${PYTHONPATH:+:$PYTHONPATH}
@@ -160,3 +162,13 @@ def test_without_slurm_it_is_said_where_to_go(tmp_path: Path, monkeypatch: pytes
         SlurmError, match="there is no sbatch on PATH; run this on a login node of the cluster"
     ):
         submit(cluster, spec(cluster, logs=tmp_path), tmp_path)
+
+
+def test_a_job_without_time_to_train_is_refused(tmp_path: Path) -> None:
+    cluster = load_cluster("test")
+    with pytest.raises(ConfigError) as caught:
+        script(cluster, spec(cluster, minutes=1, signal_s=90), tmp_path)
+    assert str(caught.value) == (
+        "a time limit of 60 s, and jobs.signal_s is 90 s: the job would save and leave as soon as it starts; "
+        "give it more time, or lower jobs.signal_s in the profile"
+    )
