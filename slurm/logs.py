@@ -11,8 +11,9 @@ from pipeline.errors import StudyError
 from pipeline.paths import RunPaths, Workspace
 from slurm.errors import SlurmError
 from slurm.launching import Launched, launches
+from slurm.queue import ask
 from slurm.submit import JOB_PREFIX
-from slurm.watch import ask, own_jobs
+from slurm.watch import own_jobs
 
 POLL_S = 1.0
 ASK_EVERY_S = 15.0  # whether the job still runs
@@ -83,7 +84,7 @@ def _told_by_slurm(job: str) -> Iterable[Path]:
     if not job.replace("_", "").isdecimal():
         return
     try:
-        fields = " ".join(ask(["scontrol", "show", "job", job])).split()
+        fields = ask(["scontrol", "show", "job", job]).split()
     except SlurmError:
         return
     named = (Path(field.removeprefix("StdOut=")) for field in fields if field.startswith("StdOut="))

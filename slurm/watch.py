@@ -6,16 +6,15 @@ Ours are those whose name begins with the project's prefix; others are neither s
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from slurm.errors import SlurmError
 from slurm.launching import launches
+from slurm.queue import ask
 from slurm.submit import JOB_PREFIX
 
 FORMAT = "%i|%T|%M|%l|%N|%r|%j"  # number, state, elapsed, limit, nodes, reason, name
-ASK_SECONDS = 30
 PENDING = "PENDING"
 KINDS = {
     "train": "trains",
@@ -81,7 +80,8 @@ class Job:
 
 def own_jobs() -> list[Job]:
     """The user's jobs of this project, drivers first. Raises SlurmError if Slurm does not tell."""
-    jobs = [job for job in map(_parse, ask(["squeue", "--me", "-h", "-r", "-o", FORMAT])) if job is not None]
+    told = ask(["squeue", "--me", "-h", "-r", "-o", FORMAT]).splitlines()
+    jobs = [job for job in map(_parse, told) if job is not None]
     return sorted(
         jobs, key=lambda job: (ORDER.index(job.kind) if job.kind in ORDER else len(ORDER), job.number)
     )
@@ -91,20 +91,6 @@ def _parse(line: str) -> Job | None:
     fields = line.split("|", FORMAT.count("|"))
     ours = len(fields) == FORMAT.count("|") + 1 and fields[-1].startswith(f"{JOB_PREFIX}-")
     return Job(*fields) if ours else None
-
-
-def ask(command: list[str]) -> list[str]:
-    """The lines that one of Slurm's commands prints. Raises SlurmError if it fails."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=ASK_SECONDS, check=True)
-    except FileNotFoundError:
-        raise SlurmError(f"there is no {command[0]} on PATH; run this on a node of the cluster") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]} did not answer within {ASK_SECONDS} s; try again later") from None
-    except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
-        raise SlurmError(f"{command[0]}: {said}; nothing is known of the jobs now, try again later") from None
-    return result.stdout.splitlines()
 
 
 def status(runs: Path, as_json: bool) -> str:

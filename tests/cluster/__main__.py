@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.cluster.cluster import SlurmCluster, missing_commands
+from tests.cluster.cluster import PREFIX, SlurmCluster, missing_commands
 from tests.cluster.config import PACKAGES
 
 EPILOG = """\
@@ -19,7 +19,7 @@ examples:
 
 def by_hand() -> Path:
     """The directory of the cluster that was started by hand; one per user."""
-    return Path(tempfile.gettempdir()) / f"slurm-by-hand-{os.getuid()}"
+    return Path(tempfile.gettempdir()) / f"{PREFIX}by-hand-{os.getuid()}"
 
 
 def up(accounting: bool) -> None:
@@ -37,9 +37,21 @@ def up(accounting: bool) -> None:
 
 
 def down() -> None:
-    if not by_hand().exists():
+    """Ends the cluster that was started by hand, and those whose tests were killed before they could."""
+    ended = 0
+    for state in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/state.json"):
+        if state.stat().st_uid != os.getuid():
+            continue
+        try:
+            cluster = SlurmCluster.attach(state.parent)
+        except (KeyError, TypeError, ValueError):  # a file of something else
+            continue
+        if cluster.abandoned:
+            cluster.stop()
+            print(f"ended the cluster in {cluster.root}")
+            ended += 1
+    if not ended:
         sys.exit("no cluster is up")
-    SlurmCluster.attach(by_hand()).stop()
 
 
 def main() -> None:

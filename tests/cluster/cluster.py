@@ -14,6 +14,7 @@ from tests.cluster import config, daemons
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
 ACCOUNTING_COMMANDS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"  # often not on a user's PATH
+PREFIX = "slurm-"  # of a root's name, in the system's temporary directory
 BROKEN_SQUEUE = """\
 #!/bin/sh
 echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2
@@ -43,7 +44,7 @@ class SlurmCluster:
     def __init__(self, accounting: bool = True, root: Path | None = None) -> None:
         self.accounting = accounting
         self.root = root or Path(
-            tempfile.mkdtemp(prefix="slurm-")
+            tempfile.mkdtemp(prefix=PREFIX)
         )  # short: a socket's path is 107 bytes at most
         self._daemons = daemons.Daemons(self.root, self.full_env)
 
@@ -53,6 +54,11 @@ class SlurmCluster:
         cluster = cls((root / "slurmdbd.conf").exists(), root)
         cluster._daemons.load()
         return cluster
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that started it is gone, so that nobody but `down` will end it."""
+        return self._daemons.abandoned
 
     @property
     def env(self) -> dict[str, str]:
@@ -140,8 +146,13 @@ class SlurmCluster:
         """A node dies: its slurmd, every job step and process on it, none of which can tell of it."""
         self._daemons.end_node(node)
 
+    def declare_lost(self, node: str) -> None:
+        """The controller takes a node for down now, instead of when it has been silent for long enough."""
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
+
     def return_node(self, node: str) -> None:
-        """A lost node boots again; `wait_for_node` says when the controller has noticed."""
+        """A lost node boots again. As that takes long, the controller has noticed the loss before."""
+        self.wait_for_node(node, "down")
         self._daemons.start_node(node)
 
     def wait_for_node(self, node: str, *states: str, seconds: float = 60) -> float:
@@ -188,6 +199,7 @@ class SlurmCluster:
             self.start_controller()
         for node in self.nodes:
             if not self._daemons.runs(node):
+                self.declare_lost(node)
                 self.return_node(node)
         self.wait_until(self._cancelled, daemons.START_S, "no job is left and all nodes are idle")
 

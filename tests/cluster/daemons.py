@@ -41,18 +41,28 @@ def run(env: Mapping[str, str], *command: str, check: bool = True) -> str:
 
 
 class Daemons:
-    """All daemons of the cluster whose files lie in `root`; `state.json` there says which run."""
+    """All daemons of the cluster whose files lie in `root`.
+
+    `state.json` there says which run, and who started them: if that process is gone, nobody will end them.
+    """
 
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self._root = root
         self._env = env
+        self._starter = processes.identify(os.getpid())
         self._running: dict[str, Process] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def load(self) -> None:
         """Takes over the daemons that another process started."""
         state = json.loads((self._root / "state.json").read_text())
-        self._running = {name: Process(*numbers) for name, numbers in state.items()}
+        self._starter = Process(*state["starter"])
+        self._running = {name: Process(*numbers) for name, numbers in state["daemons"].items()}
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process that started them is gone."""
+        return not self._starter.is_alive()
 
     def start_munged(self) -> None:
         """Authentication, with a key and a socket of our own."""
@@ -108,9 +118,9 @@ class Daemons:
         self._reap(name)
 
     def end_node(self, node: str) -> None:
-        """Kills a slurmd, then the job steps, then what they run, so that none can tell of it."""
-        self.end(node)
-        processes.kill_all(lambda: self._job_processes(node))
+        """Kills a slurmd, the job steps and what they run, so that none can tell of it."""
+        processes.kill_all(lambda: [self._running[node], *self._job_processes(node)])
+        self._reap(node)
 
     def end_all(self, nodes: tuple[str, ...]) -> None:
         """Kills every daemon and whatever jobs run."""
@@ -143,8 +153,9 @@ class Daemons:
             raise OSError(f"{name} ended as soon as it was started; it said: {log}")
 
     def _save(self) -> None:
+        daemons = {name: astuple(process) for name, process in self._running.items()}
         new = self._root / "state.json.new"
-        new.write_text(json.dumps({name: astuple(process) for name, process in self._running.items()}))
+        new.write_text(json.dumps({"starter": astuple(self._starter), "daemons": daemons}))
         os.replace(new, self._root / "state.json")
 
     def _reap(self, name: str) -> None:

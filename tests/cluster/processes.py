@@ -111,11 +111,15 @@ def identify(pid: int) -> Process:
 
 
 def kill_all(find: Callable[[], list[Process]], seconds: float = 10) -> None:
-    """Kills what `find` finds until it finds nothing: processes may start others meanwhile."""
+    """Kills what `find` finds until it finds nothing: processes may start others meanwhile.
+
+    All are frozen before any is killed, so that none sees another's end and can tell of it.
+    """
     deadline = time.monotonic() + seconds
     while found := [process for process in find() if process.is_alive()]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes that do not end: {[process.pid for process in found]}")
-        for process in found:
-            process.send(signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in found:
+                process.send(number)
         time.sleep(POLL_S)

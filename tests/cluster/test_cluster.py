@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ def traces(root: Path) -> list[int]:
     return found
 
 
+def environment(pid: int) -> dict[str, str]:
+    found = processes.read_stat(pid)
+    return processes.environment(found.process) if found else {}
+
+
 def test_a_job_gets_its_gpu_and_is_accounted(on_slurm: SlurmCluster) -> None:
     job = on_slurm.submit("echo gpu=$CUDA_VISIBLE_DEVICES; srun printenv SLURMD_NODENAME")
     on_slurm.wait_for_state(job, "COMPLETED")
@@ -48,14 +54,20 @@ def test_a_preempted_job_is_requeued_and_runs_again(on_slurm: SlurmCluster) -> N
     assert "Restarts=1" in on_slurm.run("scontrol", "show", "job", job)
 
 
-def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm: SlurmCluster) -> None:
-    job = on_slurm.submit(STAYS, "--nodelist=gr3", "--no-requeue")
-    on_slurm.wait_for_state(job, "RUNNING")
-    on_slurm.lose_node("gr3")
-    on_slurm.wait_for_node("gr3", "down")
-    on_slurm.wait_for_state(job, "NODE_FAIL")
-    on_slurm.return_node("gr3")
-    on_slurm.wait_for_node("gr3", "idle")
+def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm_without_accounting: SlurmCluster) -> None:
+    cluster = on_slurm_without_accounting
+    lost, stays = [cluster.submit(STAYS, f"--nodelist={node}", "--no-requeue") for node in ("gr3", "gr1")]
+    cluster.wait_for_state(lost, "RUNNING")
+    cluster.wait_for_state(stays, "RUNNING")
+    cluster.lose_node("gr3")
+    assert not [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr3"]
+    assert [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr1"]
+    assert cluster.state(lost) == "RUNNING"  # the controller has not noticed yet
+    cluster.declare_lost("gr3")
+    cluster.return_node("gr3")
+    cluster.wait_for_state(lost, "NODE_FAIL")
+    cluster.wait_for_node("gr3", "idle")
+    assert cluster.state(stays) == "RUNNING"
 
 
 def test_squeue_breaks_and_the_controller_restarts(on_slurm_without_accounting: SlurmCluster) -> None:
@@ -80,26 +92,37 @@ def test_nothing_is_left_of_a_cluster_that_ends_with_jobs_running() -> None:
     assert not cluster.root.exists()
 
 
-def test_by_hand() -> None:
+@pytest.fixture
+def by_hand() -> Iterator[Callable[..., str]]:
+    """Calls `python -m tests.cluster` where no other cluster is seen."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)  # or munged would not put its socket below it
-        check_by_hand(directory)
+
+        def call(*arguments: str) -> str:
+            command = [sys.executable, *arguments]
+            env = os.environ | {"TMPDIR": directory}
+            return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+
+        yield call
 
 
-def check_by_hand(directory: str) -> None:
-    def call(*arguments: str) -> str:
-        command = [sys.executable, "-m", "tests.cluster", *arguments]
-        env = os.environ | {"TMPDIR": directory}  # one that is up stays untouched
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
-
-    exports = call("up", "--no-accounting")
+def test_up_and_down_by_hand(by_hand: Callable[..., str]) -> None:
+    exports = by_hand("-m", "tests.cluster", "up", "--no-accounting")
     try:
-        nodes = subprocess.run(
-            ["sh", "-c", f"{exports}\nsinfo -h -o %D"], capture_output=True, text=True, check=True
-        )
+        command = ["sh", "-c", f"{exports}\nsinfo -h -o %D"]
+        nodes = subprocess.run(command, capture_output=True, text=True, check=True)
     finally:
-        call("down")
+        by_hand("-m", "tests.cluster", "down")
     assert nodes.stdout.strip() == "3"
     root = Path(exports.partition("SLURM_CONF='")[2].partition("'")[0]).parent
+    assert traces(root) == []
+    assert not root.exists()
+
+
+def test_down_ends_what_killed_tests_left(by_hand: Callable[..., str]) -> None:
+    killed = "from tests.cluster import SlurmCluster; c = SlurmCluster(False); c.start(); print(c.root)"
+    root = Path(by_hand("-c", killed).strip())
+    assert traces(root)
+    assert by_hand("-m", "tests.cluster", "down") == f"ended the cluster in {root}\n"
     assert traces(root) == []
     assert not root.exists()
