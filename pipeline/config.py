@@ -12,86 +12,26 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from pipeline.augment_config import AugmentConfig
+from pipeline.schedule_config import Constant as Constant
+from pipeline.schedule_config import Cosine as Cosine
+from pipeline.schedule_config import MultiStep as MultiStep
+from pipeline.schedule_config import Scheduler as Scheduler
+from pipeline.schedule_config import Step as Step
 from pipeline.section import Strict as Strict
 
-SplitText = Annotated[
-    str,
-    Field(pattern=r"^(full|head:0\.\d+|block:0\.\d+|kfold:\d+/\d+)$", description="see pipeline.data.split"),
-]
+SPLIT = r"full|head:0\.\d+|block:0\.\d+|kfold:\d+/\d+"
 
 
-NUMBER = r"\d+(?:\.\d+)?"
+def _known_split(text: str) -> str:
+    if not re.fullmatch(SPLIT, text):
+        raise ValueError("known are head:0.7, block:0.7, kfold:0/5 and full")
+    return text
 
 
-def fraction_of_run(value: Any) -> Any:
-    """Turns "30 of 200" into 0.15 and "[30, 60] of 200" into [0.15, 0.3]; leaves numbers alone.
-
-    Raises ValueError for anything else that has a base.
-    """
-    match = re.fullmatch(r"\s*(.+?)\s+of\s+(\d+)\s*", value) if isinstance(value, str) else None
-    if match is None:
-        return value
-    numbers, base = re.findall(NUMBER, match[1]), int(match[2])
-    is_list = match[1].startswith("[")
-    if base <= 0 or re.sub(NUMBER, "", match[1]).strip("[], ") or not (is_list or len(numbers) == 1):
-        raise ValueError(f'{value!r}: expected epochs with a base, as in "30 of 200" or "[30, 60] of 200"')
-    fractions = [float(number) / base for number in numbers]
-    return fractions if is_list else fractions[0]
-
-
-Fraction = Annotated[float, BeforeValidator(fraction_of_run), Field(ge=0, le=1)]
-Fractions = Annotated[
-    tuple[Annotated[float, Field(gt=0, lt=1)], ...], BeforeValidator(fraction_of_run), Field(min_length=1)
-]
-
-
-class Schedule(Strict):
-    """What all schedules share: a linear warm-up over a fraction of the run."""
-
-    warmup: Fraction = 0.0
-
-
-class Constant(Schedule):
-    """The same learning rate throughout."""
-
-    name: Literal["constant"] = "constant"
-
-
-class MultiStep(Schedule):
-    """Multiplied by `factor` at each milestone, given as fractions of the run or "[30, 60] of 200"."""
-
-    name: Literal["multistep"] = "multistep"
-    milestones: Fractions
-    factor: float = Field(0.5, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _milestones_rise(self) -> MultiStep:
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(
-                f"milestones {list(self.milestones)} must rise: a repeated one would apply the factor twice"
-            )
-        return self
-
-
-class Step(Schedule):
-    """Multiplied by `factor` after every `every`, a fraction of the run or "30 of 180"."""
-
-    name: Literal["step"] = "step"
-    every: Annotated[float, BeforeValidator(fraction_of_run), Field(gt=0, le=1)]
-    factor: float = Field(0.5, gt=0, lt=1)
-
-
-class Cosine(Schedule):
-    """Half a cosine from the full learning rate down to `floor` times it at the run's end."""
-
-    name: Literal["cosine"] = "cosine"
-    floor: float = Field(0.0, ge=0, lt=1)
-
-
-Scheduler = Annotated[Constant | MultiStep | Step | Cosine, Field(discriminator="name")]
+SplitText = Annotated[str, AfterValidator(_known_split), Field(description="see pipeline.data.split")]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 LossName = Literal["mse", "smooth_l1"]
 Precision = Literal["fp32", "fp16", "bf16"]

@@ -14,10 +14,11 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config import Experiment, RunConfig, Strict
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.paths import configs
 
 AnySection = TypeVar("AnySection", bound=Strict)
+SHOWN_WHOLE = ("scheduler", "missing")  # errors about a section as it stands, which is short then
 
 
 def shipped(kind: str) -> list[str]:
@@ -43,8 +44,9 @@ def load_experiment(
 
 def read_shipped(kind: str, name: str) -> dict[str, Any]:
     """configs/KIND/NAME.yaml as a dictionary; an unknown name is refused with the known ones."""
-    if name not in shipped(kind):
-        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join(shipped(kind))}")
+    known = shipped(kind)
+    if name not in known:
+        raise ConfigError(f"unknown {kind} {name!r}; known: {', '.join(known)}{did_you_mean(name, known)}")
     return read_yaml(configs() / kind / f"{name}.yaml")
 
 
@@ -136,5 +138,6 @@ def _explain(problem: dict[str, Any]) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "configuration"
     message = problem["msg"].removeprefix("Value error, ")
     found = problem.get("input")
-    shown = "" if isinstance(found, dict) or "unknown key" in message else f" (found {found!r})"
+    about_it = not isinstance(found, dict) or problem["type"] in SHOWN_WHOLE
+    shown = f" (found {found!r})" if about_it and "unknown key" not in message else ""
     return f"{where}: {message}{shown}"

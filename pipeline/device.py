@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import sys
 
 import torch
 
@@ -16,12 +16,14 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
+SLOW = "minutes to hours an epoch; --profile smoke trains its small sibling in seconds"
 
 
 def choose_device(config: RunConfig) -> torch.device:
     """The device that the configuration asks for; `auto` takes a GPU if there is one.
 
-    Raises ConfigError at once for a GPU that is asked for and absent, and for fp16 without one.
+    Raises ConfigError at once for a GPU that is asked for and absent, and for fp16 without one; says so where
+    a full-size network is going to be trained on the CPU.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -35,6 +37,8 @@ def choose_device(config: RunConfig) -> torch.device:
         raise ConfigError(
             f"train.precision: {torch.cuda.get_device_name()} does not compute in bf16; use fp16 or fp32"
         )
+    if not use_gpu and not config.model.small:
+        print(f"the full-size {config.model.name} on the CPU: {SLOW}", file=sys.stderr)
     return torch.device("cuda" if use_gpu else "cpu")
 
 
@@ -71,13 +75,6 @@ def reset_peak_memory(device: torch.device) -> None:
     """Forgets what earlier runs of this process took."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-
-
-def free_memory(device: torch.device) -> None:
-    """Gives back what no tensor uses any more."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def gpu_utilisation(device: torch.device) -> float | None:

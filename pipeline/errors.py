@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import ClassVar
 
 DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
@@ -47,6 +49,11 @@ class DivergedError(PipelineError):
     """Training produced a number that is not finite."""
 
     reason = "DIVERGED"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known one that resembles it, if any does."""
+    return "".join(f"; did you mean {match!r}?" for match in get_close_matches(name, list(known), n=1))
 
 
 def reason_of(error: BaseException) -> str:

@@ -81,8 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipeline.final`."""
     parser = cli.parser(
         "python -m pipeline.final",
-        "Trains the best row of the leaderboard on all the data and predicts the test split.\n"
-        "The same command again resumes it.",
+        "Trains the best row of the leaderboard on all the data and predicts the test\n"
+        "split. The same command again resumes it.",
         "  python -m pipeline.final\n  python -m pipeline.final --model convnext --set train.epochs=300",
     )
     parser.add_argument("--model", metavar="NAME", help="the best row of this model, not of all")
@@ -104,8 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     from pipeline.paths import RunPaths, Workspace
     from pipeline.predict import submit
     from pipeline.provenance import Purpose
-    from pipeline.signals import interruptible
-    from pipeline.train import ConsoleReport, fit, standing
+    from pipeline.train import fit_aloud
 
     workspace = Workspace(arguments.runs.resolve())
     winner = read_winner(workspace, arguments.overrides, arguments.model, arguments.pin)
@@ -116,11 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
     validation = f"validation RMSE {to_mm(row['rmse']):.3f} mm"
     print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
-    print(f"run folder {paths.root}: {standing(paths)}", flush=True)
-    purpose = Purpose("final", row["profile"], config.train.epochs)
-    report = ConsoleReport(config.train.epochs)
-    with interruptible() as interrupted:
-        result = fit(config, data, paths, report, purpose=purpose, asked_to_stop=interrupted)
+    result = fit_aloud(config, data, paths, Purpose("final", row["profile"], config.train.epochs))
     leaderboard.refresh(workspace)
     print(f"checkpoint {result.checkpoint}")
     if TEST in open_pack(data).splits:

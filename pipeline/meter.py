@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -11,6 +12,14 @@ from pipeline.progress import Progress
 
 NO_BAD_STEP = -1
 REMEDY = "lower train.lr, lengthen the scheduler's warmup or set train.clip_norm"
+MOST_LOSS = 100  # times that of the first epoch, which is near that of predicting the mean
+
+
+def refuse_explosion(epoch: int, loss: float, before: Sequence[float]) -> None:
+    """Raises DivergedError for a mean loss that is finite but beyond hope; `before`: of earlier epochs."""
+    if before and loss > MOST_LOSS * before[0]:
+        found = f"the loss of epoch {epoch} is {loss:.2g}, more than {MOST_LOSS} times that of the first"
+        raise DivergedError(f"{found}, {before[0]:.3g}; {REMEDY}")
 
 
 class Meter:

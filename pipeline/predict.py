@@ -132,9 +132,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipeline.predict`."""
     parser = cli.parser(
         "python -m pipeline.predict",
-        "Predicts fingertips with one or several checkpoints (averaged) and writes a submission file.",
-        "  python -m pipeline.predict --checkpoint runs/final/a/final.pt --data packed --out submission.csv\n"
-        "  python -m pipeline.predict --checkpoint a/best.pt b/best.pt --data packed --out mean.csv",
+        "Predicts fingertips with one or several checkpoints (averaged) and writes a\nsubmission file.",
+        "  python -m pipeline.predict --checkpoint a/final.pt --data packed --out a.csv\n"
+        "  python -m pipeline.predict --checkpoint a.pt b.pt --data packed --out mean.csv",
     )
     parser.add_argument(
         "--checkpoint", type=Path, nargs="+", required=True, metavar="F", help="best.pt or final.pt"

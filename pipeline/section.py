@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from pipeline.errors import did_you_mean
+
 
 class Strict(BaseModel):
     """A frozen section that refuses unknown keys."""
@@ -18,5 +20,7 @@ class Strict(BaseModel):
         if isinstance(values, dict):
             unknown = [str(key) for key in values if key not in cls.model_fields]
             if unknown:
-                raise ValueError(f"unknown key {unknown[0]!r}; known here: {', '.join(cls.model_fields)}")
+                known = cls.model_fields
+                hint = did_you_mean(unknown[0], known)
+                raise ValueError(f"unknown key {unknown[0]!r}; known here: {', '.join(known)}{hint}")
         return values

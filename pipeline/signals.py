@@ -9,8 +9,8 @@ from types import FrameType
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], int]]:
-    """Yields a question: has SIGINT or SIGTERM come, which one? A second one acts as usual, at once."""
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields a question: has SIGINT or SIGTERM come? A second one acts as usual, at once."""
     came: list[int] = []
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -21,7 +21,7 @@ def interruptible() -> Iterator[Callable[[], int]]:
     for number in previous:
         signal.signal(number, remember)
     try:
-        yield lambda: came[0] if came else 0
+        yield lambda: bool(came)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -163,6 +163,16 @@ class ConsoleReport:
         print(f"epoch {epoch:4d}/{self._epochs}{quality}  {seconds:6.1f} s  left {left}", flush=True)
 
 
+def fit_aloud(config: RunConfig, data: Path, paths: RunPaths, purpose: Purpose) -> FitResult:
+    """`fit` as a command does it: says what it finds, prints every epoch, and ends when it is asked to."""
+    from pipeline.signals import interruptible
+
+    print(f"run folder {paths.root}: {standing(paths)}", flush=True)
+    report = ConsoleReport(config.train.epochs)
+    with interruptible() as interrupted:
+        return fit(config, data, paths, report, purpose=purpose, asked_to_stop=interrupted)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipeline.train`."""
     parser = cli.parser(
@@ -188,20 +198,18 @@ def main(argv: list[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     from pipeline.configfile import load_experiment
     from pipeline.data.source import data_set
+    from pipeline.models import require_weights
     from pipeline.paths import RunPaths, Workspace
-    from pipeline.signals import interruptible
 
     experiment = load_experiment(arguments.model, arguments.profile, arguments.config, arguments.overrides)
     config, workspace = experiment.run(), Workspace(arguments.runs)
+    model = config.model
+    require_weights(model.name, model.pretrained, model.small)  # else data would be rendered in vain
     default = workspace.run("train", f"{config.model.name}-{config.hash()}")
     paths = RunPaths(arguments.out) if arguments.out else default
     data = data_set(arguments.data, workspace, experiment.twin)
     print(f"{config.model.name}: {config.train.epochs} epochs on {data}")
-    print(f"run folder {paths.root}: {standing(paths)}", flush=True)
-    purpose = Purpose("train", arguments.profile, experiment.final.epochs)
-    report = ConsoleReport(config.train.epochs)
-    with interruptible() as interrupted:
-        result = fit(config, data, paths, report, purpose=purpose, asked_to_stop=interrupted)
+    result = fit_aloud(config, data, paths, Purpose("train", arguments.profile, experiment.final.epochs))
     if result.rmse is not None:
         print(f"best RMSE {to_mm(result.rmse):.3f} mm, epoch {result.best_epoch}")
     print(f"completed; checkpoint {result.checkpoint}")

@@ -19,10 +19,11 @@ from pipeline.data.dataset import Samples, epoch_batches, eval_batches
 from pipeline.data.pack import Pack
 from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
-from pipeline.device import device_name, free_memory, gpu_utilisation, peak_memory_gb, reset_peak_memory
+from pipeline.device import device_name, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.ema import averaged
 from pipeline.errors import CheckpointError, DivergedError, InterruptedRunError
-from pipeline.meter import REMEDY, Meter
+from pipeline.gpumemory import free_gpu_memory
+from pipeline.meter import REMEDY, Meter, refuse_explosion
 from pipeline.metrics import SquaredError
 from pipeline.microbatch import MemoryHints, smaller
 from pipeline.models import arch, build, set_output_mean
@@ -34,7 +35,7 @@ from pipeline.state import TrainState
 from pipeline.stepper import Stepper, seed_torch
 
 OnEpoch = Callable[[EpochRecord], None]
-AskedToStop = Callable[[], int]  # whether to stop; may tell by which signal
+AskedToStop = Callable[[], bool]
 INITIALISATION, STEPS = 0, 1  # the streams of randomness of a run
 
 
@@ -171,13 +172,15 @@ class Trainer:
 
     def _end_epoch(self) -> EpochRecord:
         progress = self.state.progress
+        loss = progress.loss_sum / progress.images
+        refuse_explosion(progress.epoch + 1, loss, [record.loss for record in progress.history])
         start, gpu_util = time.monotonic(), gpu_utilisation(self.device)  # of training, so before validation
         rmse, rmse_ema = (self._validate(model) for model in (self.state.model, self.state.average))
         record = EpochRecord(
             epoch=progress.epoch + 1,
             rmse=rmse,
             rmse_ema=rmse_ema,
-            loss=progress.loss_sum / progress.images,
+            loss=loss,
             lr=self.state.optimizer.param_groups[0]["lr"],
             seconds=progress.train_seconds + time.monotonic() - start,
             images_per_s=progress.images / progress.train_seconds,
@@ -289,4 +292,4 @@ def train_in_memory(
         )
         trainer.hints.remember(largest)
         del trainer  # with its network, before the next one is built
-        free_memory(device)
+        free_gpu_memory()

@@ -102,6 +102,7 @@ class PoolConfig(Strict):
     drain_s: so long before its time limit a worker takes no new trial, and hands on what it trains.
     lifetime_s: a worker leaves after so long; null: its time limit less drain_s.
     stagger_s: workers' lifetimes differ by up to so much, so that they do not all leave at once.
+    rejoin_s: so long a worker whose driver is gone waits for the next one.
     poll_s: seconds between two questions to Slurm.
     """
 
@@ -110,6 +111,7 @@ class PoolConfig(Strict):
     drain_s: float = Field(300.0, ge=0)
     lifetime_s: float | None = Field(None, gt=0)
     stagger_s: float = Field(600.0, ge=0)
+    rejoin_s: float = Field(300.0, ge=0)
     poll_s: float = Field(30.0, gt=0)
 
 
@@ -118,8 +120,8 @@ class EnvironmentConfig(Strict):
 
     setup: shell lines run first: `module load ...`, `source /path/venv/bin/activate`.
     container: what stands before the Python command, as in
-        `apptainer exec --nv --overlay env.ext3:ro image.sif`. Slurm's own commands must work inside, or a job
-        cannot put itself back into the queue.
+        `apptainer exec --nv --overlay env.ext3:ro image.sif`. Slurm's own commands must work inside, or the
+        job cannot put itself back into the queue.
     python: the Python command; null: the one that submits, in the shipped scripts the checkout's
         .venv/bin/python or else python3.
     scratch: folders on the node's own disk, best first; the first that is there is taken, with the job's own

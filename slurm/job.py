@@ -31,6 +31,7 @@ from slurm.limit import TimeLimit
 
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
+SUPERVISED = "PIPELINE_SUPERVISED"  # tells a module that it is started again if it is stopped
 POLL_S = 0.2
 SETTLE_S = 1.0  # a signal for the whole job may reach the module a moment earlier than this process
 SAVE_SHARE, REQUEUE_SHARE = 0.75, 0.2  # of the time between the signal and the limit
@@ -110,7 +111,7 @@ class Supervisor:
         """Starts the module, waits for its end and ends what it left behind; its return code."""
         if self._asked is not None:
             return cli.EXIT_INTERRUPTED
-        child = subprocess.Popen(self._command, process_group=0)
+        child = subprocess.Popen(self._command, process_group=0, env=os.environ | {SUPERVISED: "1"})
         self._child = child
         if self._asked is not None:  # between the question above and the line above
             self._tell_child()

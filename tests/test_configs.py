@@ -1,12 +1,15 @@
 """The shipped YAML files: they load, say where they come from, and hold the report's settings."""
 
+import ast
+from typing import get_args
+
 import pytest
 from pydantic import TypeAdapter
 
 from pipeline import models
-from pipeline.config import Constant, Cosine, MultiStep, Scheduler, Step
+from pipeline.config import Constant, Cosine, Experiment, MultiStep, Scheduler, Step, Strict
 from pipeline.configfile import apply_values, load_experiment, read_shipped, shipped
-from pipeline.paths import configs
+from pipeline.paths import configs, repository
 
 REPORT = {  # name: batch size, learning rate, optimizer, weight decay, epochs, pretrained
     "resnest269": (32, 0.001, "adam", 0.0, 200, True),
@@ -43,6 +46,7 @@ def test_a_file_opens_with_its_source_command_cost_and_expectation(path):
     assert lines[0].startswith("# ")
     assert "Command: python -m tune.search --model" in opening
     assert "Cost" in opening
+    assert "Source" in opening or path.stem == "full", "full changes nothing"
     assert "xpected" in opening
 
 
@@ -71,6 +75,14 @@ def test_the_space_contains_the_reports_setting(name):
     assert train.weight_decay == 0.0 or low < train.weight_decay < high
 
 
+@pytest.mark.parametrize("name", REPORT)
+def test_every_range_of_the_space_has_its_reason(name):
+    lines = (configs() / "model" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    found = [number for number, line in enumerate(lines) if line.startswith("    train.")]
+    assert len(found) == len(SEARCHED)
+    assert all(lines[number - 1].startswith("    # ") for number in found)
+
+
 @pytest.mark.parametrize("profile", [None, "full", "smoke"])
 @pytest.mark.parametrize("name", REPORT)
 def test_every_corner_of_the_space_is_a_valid_run(name, profile):
@@ -79,6 +91,46 @@ def test_every_corner_of_the_space_is_a_valid_run(name, profile):
         values = getattr(distribution, "choice", None) or distribution.log_uniform
         for value in values:
             assert apply_values(experiment.run(), {key: value}).model.name == name
+
+
+def settings(kind):
+    """The names of a section's settings, and of those below it."""
+    for name, field in kind.model_fields.items():
+        yield name
+        for below in strict_in(field.annotation):
+            yield from settings(below)
+
+
+def strict_in(annotation):
+    """The sections that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in strict_in(part)]
+
+
+def words(tree):
+    """Everything by which code can name a setting."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) | ast.arg(arg=name) | ast.Constant(value=str(name)):
+                yield name
+            case ast.MatchClass(kwd_attrs=names):
+                yield from names
+
+
+def test_every_setting_is_read_somewhere():
+    """Of the sources outside the configuration, which only check what was asked for."""
+    packages = [repository() / name for name in ("pipeline", "tune")]
+    sources = [path for package in packages for path in package.rglob("*.py")]
+    read = {
+        word
+        for path in sources
+        if not path.stem.endswith("config")
+        for word in words(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    known = set(settings(Experiment))
+    assert {"lr", "factor", "p_max", "log_uniform", "stem", "ema_epochs"} <= known
+    assert sorted(known - read) == []
 
 
 def test_the_full_profile_changes_nothing():

@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_AUTH_MODE": "token",  # else anyone who reaches a port runs code as this user (CVE-2023-48022)
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE": "1",  # else Ray starts an attempt again that the study replaces
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # it may kill for a neighbour's memory; the job's cgroup decides
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

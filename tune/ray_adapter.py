@@ -75,8 +75,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
         study, number, attempt = self._study, result["trial"], result["attempt"]
         match result["event"]:
             case "started":
-                study.started(number, attempt, result["host"], result["job"], result["process"])
-                return "continue"
+                return study.started(number, attempt, result["host"], result["job"], result["process"])
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
             case "moved":
@@ -108,14 +107,14 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
 class BetweenSteps(InThisProcess, tune.Callback):  # type: ignore[misc]
     """What is done between two steps, where the journal and Ray agree: ends the search, or calls `attend`."""
 
-    def __init__(self, interrupted: Callable[[], int], attend: Callable[[], None]) -> None:
+    def __init__(self, interrupted: Callable[[], bool], attend: Callable[[], None]) -> None:
         self._interrupted = interrupted
         self._attend = attend
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Raises KeyboardInterrupt with the number of the signal after one."""
-        if signal := self._interrupted():
-            raise KeyboardInterrupt(signal)
+        """Raises KeyboardInterrupt after a signal."""
+        if self._interrupted():
+            raise KeyboardInterrupt
         self._attend()
 
 
@@ -168,10 +167,12 @@ def execute(study: Study, task: Task, here: Place, say: Callable[[str], None]) -
 
 
 def last_words(trial: Any) -> str:
-    """Ray's last line about why a trial's worker is gone."""
+    """Ray's line about why a trial's worker is gone: the last of a traceback, the first about an actor."""
     try:
         lines = Path(trial.error_file).read_text(encoding="utf-8").split("\n")
     except (OSError, TypeError):
         lines = []
-    told = [line.strip() for line in lines if line.strip()]
-    return told[-1][:MAX_LAST_WORDS] if told else "its process is gone"
+    told = [line.strip() for line in lines if line.strip() and not line.startswith("Failure #")]
+    if not told:
+        return "its process is gone"
+    return told[0 if told[0].startswith("The actor") else -1][:MAX_LAST_WORDS]

@@ -7,19 +7,17 @@ result like any other. No Ray here.
 
 from __future__ import annotations
 
-import gc
 import queue
-import sys
 import threading
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config import RunConfig
 from pipeline.errors import InterruptedRunError, PipelineError, is_disk_trouble, reason_of
+from pipeline.gpumemory import free_gpu_memory
 from pipeline.paths import RunPaths, StudyPaths
 from pipeline.provenance import Purpose
 from pipeline.train import Report
@@ -98,15 +96,6 @@ class Session:
                 self._reports.put(_failure(error))
         finally:
             free_gpu_memory()
-
-
-def free_gpu_memory() -> None:
-    """Gives cached GPU memory back, as the next trial may need it in larger pieces."""
-    gc.collect()
-    torch = sys.modules.get("torch")  # absent where a stand-in trains nothing
-    if torch is not None and torch.cuda.is_initialized():
-        with suppress(RuntimeError):  # a broken context cannot, and its process ends
-            torch.cuda.empty_cache()
 
 
 def breaks_the_process(error: BaseException) -> bool:

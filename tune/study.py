@@ -137,10 +137,13 @@ class Study:
         self._write(Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source))
         self._waiting.append(number)
 
-    def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> None:
-        """A worker has begun an attempt."""
+    def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> Decision:
+        """A worker has begun an attempt; it is to stop if that is not the next one."""
+        if attempt != len(self.trials[trial].attempts) + 1:
+            return "stop"
         self._false_starts = 0
         self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
+        return "continue"
 
     def epoch(self, trial: int, attempt: int, epoch: int, rmse: float, seconds: float) -> Decision:
         """Records an epoch (RMSE in metres) and what follows from it; a known epoch is not recorded again."""

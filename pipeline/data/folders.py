@@ -32,6 +32,7 @@ from pipeline.data.raw import (
     checked_depth,
     checked_id,
     checked_label,
+    list_each,
     reading,
 )
 from pipeline.errors import DataError
@@ -96,21 +97,17 @@ class FolderSample:
             raise DataError(f"{folder}: empty; expected {allowed}")
 
 
-def open_folders(root: Path) -> RawData:
+def open_folders(root: Path, keep_going: bool = False) -> RawData:
     """Lists the samples of a raw data set, numerically, without reading them.
 
     A raw set may lack one of the two splits. DataError if a split is empty or has only one of X and Y, where
-    test may have X alone.
+    test may have X alone; `keep_going` leaves such a split out if the other one can be listed.
     """
-    found = [root / name for name in SPLITS if (root / name).is_dir()]
-    for split in found:
-        if not (split / "X").is_dir():
-            raise DataError(f"{split}/X: missing; expected a folder for each sample, as {split}/X/0")
-        if split.name == "train" and not (split / "Y").is_dir():
-            raise DataError(f"{split}/Y: missing; training needs a label file for each sample, as Y/0.npy")
-    numbers = {split: _numbers(split) for split in found}
-    size = _frame_size(root, (split / "X" / number for split in found for number in numbers[split]))
-    return RawData(tuple(_folder_split(split, numbers[split], size) for split in found), *size)
+    present = [name for name in SPLITS if (root / name).is_dir()]
+    numbers, left_out = list_each(present, lambda name: _numbers(root / name), keep_going)
+    size = _frame_size(root, (root / name / "X" / number for name in numbers for number in numbers[name]))
+    splits = tuple(_folder_split(root / name, numbers[name], size) for name in numbers)
+    return RawData(splits, *size, left_out)
 
 
 def _folder_split(split: Path, numbers: Sequence[str], size: Size) -> RawSplit:
@@ -121,6 +118,10 @@ def _folder_split(split: Path, numbers: Sequence[str], size: Size) -> RawSplit:
 
 def _numbers(split: Path) -> list[str]:
     """The names of a split's samples, wherever one part of them exists; wrong names first, 10 after 9."""
+    if not (split / "X").is_dir():
+        raise DataError(f"{split}/X: missing; expected a folder for each sample, as {split}/X/0")
+    if split.name == "train" and not (split / "Y").is_dir():
+        raise DataError(f"{split}/Y: missing; training needs a label file for each sample, as Y/0.npy")
     names = {entry.name for entry in (split / "X").iterdir() if not entry.name.startswith(".")}
     if not names:
         raise DataError(f"{split}/X: empty; expected folders such as {split}/X/0")
@@ -206,4 +207,8 @@ def _read_array(path: Path, shape: tuple[int, ...], kinds: str) -> NDArray[Any]:
         stored = np.lib.format.open_memmap(path, mode="r")
     if stored.shape != shape or stored.dtype.kind not in kinds:
         raise DataError(f"{path}: holds {stored.dtype} {list(stored.shape)}; expected {allowed}")
+    more = path.stat().st_size - stored.offset - stored.nbytes
+    if more:  # a damaged header can name a smaller type
+        found = f"{more} bytes after its {stored.dtype} {list(shape)}"
+        raise DataError(f"{path}: has {found}; expected {allowed}")
     return np.asarray(stored)

@@ -13,10 +13,11 @@ ALLOWED = "numbered folders (train/X/0/rgb/0.png, ...) or tensors (trainX.pt, tr
 NAMES_SHOWN = 6  # of what a folder holds instead
 
 
-def open_raw(root: Path) -> RawData:
+def open_raw(root: Path, keep_going: bool = False) -> RawData:
     """Finds out which of the two layouts `root` holds and lists its samples.
 
-    DataError if it holds neither, both, or one that is not complete.
+    DataError if it holds neither, both, or one that is not complete; `keep_going` leaves a split that cannot
+    be listed out, if the other one can.
     """
     if not root.is_dir():
         raise DataError(
@@ -30,7 +31,7 @@ def open_raw(root: Path) -> RawData:
         raise DataError(f"{root}: holds {found}; allowed are {ALLOWED}, not both: move one of them away")
     if not folders and not tensors:
         raise DataError(f"{root}: holds {_names(root)}; expected {ALLOWED}")
-    return open_tensors(root) if tensors else open_folders(root)
+    return (open_tensors if tensors else open_folders)(root, keep_going)
 
 
 def _names(root: Path) -> str:

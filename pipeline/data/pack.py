@@ -14,7 +14,7 @@ from pipeline.data.layout import open_raw
 from pipeline.data.packed import Pack, PackedSplit, Sample, Summary, open_pack, summarise
 from pipeline.data.packwriter import PackWriter
 from pipeline.data.progress import progress
-from pipeline.data.raw import RawData, RawSample, RawSplit
+from pipeline.data.raw import HINT, RawData, RawSample, RawSplit
 from pipeline.data.workers import in_order
 from pipeline.errors import DataError
 
@@ -41,7 +41,7 @@ def pack_raw(
     """
     counts = {split.name: len(split.samples) for split in raw.splits}
     labelled = [split.name for split in raw.splits if split.labelled]
-    left_out: dict[str, DataError] = {}
+    left_out = dict(raw.left_out)
     samples = [sample for split in raw.splits for sample in split.samples]
     with (
         PackWriter(root, counts, raw.height, raw.width, labelled, source) as writer,
@@ -54,6 +54,7 @@ def pack_raw(
                 step()
             _close_split(writer, split, kept)
             left_out |= kept.left_out
+        writer.leave_out(list(left_out))
     return left_out
 
 
@@ -67,7 +68,7 @@ def _pack_one(
         loaded = DataError(f"{raw.id_place}: {found}; allowed is an id that no other sample of {split} has")
     if isinstance(loaded, DataError):
         if not keep_going:
-            raise DataError(f"{loaded}; repair it, or pack the rest with --keep-going")
+            raise DataError(f"{loaded}; {HINT}")
         kept.left_out[str(raw)] = loaded
         return
     sample, summary = loaded
@@ -79,8 +80,7 @@ def _close_split(writer: PackWriter, split: RawSplit, kept: Kept) -> None:
     if not kept.ids:
         first = next(iter(kept.left_out.values()))
         raise DataError(f"no usable sample in {split.name}; the first error: {first}")
-    if kept.left_out:
-        writer.leave_out(split.name, len(kept.ids), list(kept.left_out))
+    writer.truncate(split.name, len(kept.ids))
 
 
 def _load(sample: RawSample) -> Loaded:
@@ -96,10 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipeline.data.pack`."""
     parser = cli.parser(
         "python -m pipeline.data.pack",
-        "Packs a raw data set into flat arrays that training maps into memory. The raw set is either\n"
-        "numbered folders (train/X/0/rgb/0.png, ...) or tensors (trainX.pt, trainY.pt, testX.pt).",
-        "  python -m pipeline.data.pack --raw downloads/hand --out packed\n"
-        "  python -m pipeline.data.pack --raw downloads/hand --out packed --keep-going --processes 8",
+        "Packs a raw data set into flat arrays that training maps into memory. The raw\n"
+        "set is either numbered folders (train/X/0/rgb/0.png, ...) or tensors\n"
+        "(trainX.pt, trainY.pt, testX.pt).",
+        "  python -m pipeline.data.pack --raw hand --out packed\n"
+        "  python -m pipeline.data.pack --raw hand --out packed --keep-going",
     )
     parser.add_argument(
         "--raw", type=Path, required=True, metavar="DIR", help="folder with train/, test/ or .pt files"
@@ -124,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a job's end cleans up like Ctrl-C
     if args.processes < 1:
         raise DataError(f"--processes {args.processes}: at least 1 is needed")
-    raw = open_raw(args.raw)
+    raw = open_raw(args.raw, args.keep_going)
     total = sum(len(split.samples) for split in raw.splits)
     with progress("packing", total) as step:
         left_out = pack_raw(raw, args.out, str(args.raw), args.keep_going, args.processes, step)

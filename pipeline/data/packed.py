@@ -43,7 +43,7 @@ class Summary:
 
 
 class Meta(Strict):
-    """What `meta.yaml` holds. `left_out` names the raw samples that were damaged and skipped on request."""
+    """What `meta.yaml` holds. `left_out` names what was damaged and skipped on request, samples or splits."""
 
     version: Literal[1] = 1
     source: str

@@ -203,9 +203,12 @@ class PackWriter:
         with self._disk_errors():
             self._splits[split].write(index, sample, summary or summarise(sample))
 
-    def leave_out(self, split: str, kept: int, names: Sequence[str]) -> None:
-        """Shrinks a split to its first `kept` samples and records the names of those left out."""
+    def truncate(self, split: str, kept: int) -> None:
+        """Shrinks a split to its first `kept` samples."""
         self._splits[split].truncate(kept)
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Records the names of samples that are not in the set, and of whole splits."""
         self._left_out.extend(names)
 
     def _complete(self, kind: type[BaseException] | None, *_: object) -> None:

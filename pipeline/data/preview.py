@@ -217,10 +217,11 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of `python -m pipeline.data.preview`."""
     parser = cli.parser(
         "python -m pipeline.data.preview",
-        "Draws a few samples of a packed data set (colours, depth and, where the cameras are known, the\n"
-        "fingertips), and below them one sample before and after each augmentation.",
+        "Draws a few samples of a packed data set (colours, depth and, where the cameras\n"
+        "are known, the fingertips), and below them one sample before and after each\n"
+        "augmentation.",
         "  python -m pipeline.data.preview --data packed --out preview.png\n"
-        "  python -m pipeline.data.preview --data packed --out test.png --split test --samples 8 --seed 1",
+        "  python -m pipeline.data.preview --data packed --out test.png --split test",
     )
     cli.add_data(parser, "required")
     parser.add_argument("--out", type=Path, required=True, metavar="F.png", help="the picture to write")

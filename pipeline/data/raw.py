@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,12 @@ from pipeline.errors import DataError
 
 SPLITS = ("train", "test")
 LARGEST_LABEL_M = 1.0  # no part of the hand is farther from its base
+HINT = "repair it, or pack the rest with --keep-going"
 
 _ID = re.compile(r"[0-9]{1,18}")  # fits int64
 
 Size = tuple[int, int]  # height, width
+Listed = TypeVar("Listed")
 
 
 class RawSample(Protocol):
@@ -49,11 +51,35 @@ class RawSplit:
 
 @dataclass(frozen=True)
 class RawData:
-    """A raw data set: its splits and the size of its frames."""
+    """A raw data set: its splits, the size of its frames, and why splits were left out whole."""
 
     splits: tuple[RawSplit, ...]
     height: int
     width: int
+    left_out: Mapping[str, DataError] = field(default_factory=dict)
+
+
+def list_each(
+    names: Sequence[str], list_one: Callable[[str], Listed], keep_going: bool
+) -> tuple[dict[str, Listed], dict[str, DataError]]:
+    """What `list_one` finds of each split, and why the others are left out whole.
+
+    Raises the DataError of the first split that cannot be listed, unless `keep_going` and another one can.
+    """
+    found: dict[str, Listed] = {}
+    left_out: dict[str, DataError] = {}
+    for name in names:
+        try:
+            found[name] = list_one(name)
+        except DataError as error:
+            if len(names) == 1:
+                raise
+            if not keep_going:
+                raise DataError(f"{error}; {HINT}") from None
+            left_out[f"all of {name}"] = DataError(f"{error}; all of {name} is left out")
+    if not found:
+        raise next(iter(left_out.values()))
+    return found, left_out
 
 
 def checked_colours(values: NDArray[Any], place: str) -> NDArray[np.uint8]:

@@ -28,10 +28,12 @@ from pipeline.data.raw import (
     SPLITS,
     RawData,
     RawSplit,
+    Size,
     checked_colours,
     checked_depth,
     checked_id,
     checked_label,
+    list_each,
     reading,
 )
 from pipeline.errors import DataError
@@ -112,27 +114,24 @@ def labels_file(root: Path, split: str) -> Path:
     return root / f"{split}Y.pt"
 
 
-def open_tensors(root: Path) -> RawData:
+def open_tensors(root: Path, keep_going: bool = False) -> RawData:
     """Lists the samples of a raw data set in the form of tensors; reads ids and labels but no pixels.
 
     A raw set may lack one of the two splits. DataError if a file is missing, damaged, or does not fit the
-    others.
+    others; `keep_going` leaves a split with such a file out if the other one can be listed.
     """
-    found = [name for name in SPLITS if images_file(root, name).exists() or labels_file(root, name).exists()]
-    sizes: dict[tuple[int, int], str] = {}
-    splits = []
-    for name in found:
-        split, size = _open_split(root, name)
-        sizes.setdefault(size, images_file(root, name).name)
-        splits.append(split)
+    present = [
+        name for name in SPLITS if images_file(root, name).exists() or labels_file(root, name).exists()
+    ]
+    found, left_out = list_each(present, lambda name: _open_split(root, name), keep_going)
+    sizes = {size: images_file(root, name).name for name, (_, size) in found.items()}
     if len(sizes) > 1:
         frames = ", ".join(f"{height} x {width} in {name}" for (height, width), name in sizes.items())
         raise DataError(f"{root}: frames of {frames}; expected one size for all")
-    height, width = next(iter(sizes))
-    return RawData(tuple(splits), height, width)
+    return RawData(tuple(split for split, _ in found.values()), *next(iter(sizes)), left_out)
 
 
-def _open_split(root: Path, name: str) -> tuple[RawSplit, tuple[int, int]]:
+def _open_split(root: Path, name: str) -> tuple[RawSplit, Size]:
     file, labels = TensorFile.of(images_file(root, name)), labels_file(root, name)
     images = _read_images(file.path)
     labelled = name == "train" or labels.exists()

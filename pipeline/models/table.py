@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.models.architectures import Builder, hrnet, hrnet_of, pooled, pose_resnet
 
 SMALL_SUFFIX = "-small"
@@ -110,7 +110,7 @@ def names() -> list[str]:
 def find(name: str, among: Mapping[str, Backbone] = BACKBONES) -> Backbone:
     """The row of that name; raises ConfigError with the known names."""
     if name not in among:
-        raise ConfigError(f"unknown model {name!r}; known: {', '.join(among)}")
+        raise ConfigError(f"unknown model {name!r}; known: {', '.join(among)}{did_you_mean(name, among)}")
     return among[name]
 
 

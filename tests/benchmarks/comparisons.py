@@ -1,6 +1,7 @@
 """The comparisons that the report made, on the rendered twin: one change at a time, several seeds each.
 
     python tests/benchmarks/comparisons.py --out runs/comparisons
+    python tests/benchmarks/comparisons.py --out runs/comparisons --pretrained weights.pt
 
 Every run is one `fit` in a process of its own; the same command again trains only what is missing. The table
 gives the validation RMSE at the end of training (the best epoch's, as the leaderboard does).
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -21,6 +22,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # one core a run; before torch
 
 from pipeline.configfile import load_experiment
 from pipeline.data.source import data_set
+from pipeline.errors import ConfigError
+from pipeline.models import arch, require_weights
 from pipeline.paths import RunPaths, Workspace
 from pipeline.train import fit
 from pipeline.units import to_mm
@@ -38,6 +41,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "PixDropout, the report's variant": ("data.augment.report_dropout.probability=0.7",),
     "average of the weights over 2 epochs": ("train.ema_epochs=2",),
 }
+STEMS = ("adapted", "fresh")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,9 @@ class Task:
     """One run: a variant, a seed, and where it goes."""
 
     model: str
+    profile: str
     name: str
+    changes: tuple[str, ...]
     seed: int
     epochs: int
     data: Path
@@ -54,8 +60,8 @@ class Task:
 
 def train(task: Task) -> float:
     """The best validation RMSE of a run, in millimetres."""
-    overrides = [*VARIANTS[task.name], f"train.epochs={task.epochs}", f"seed={task.seed}"]
-    config = load_experiment(task.model, "smoke", overrides=overrides).run()
+    overrides = ["model.pretrained=false", f"train.epochs={task.epochs}", f"seed={task.seed}", *task.changes]
+    config = load_experiment(task.model, task.profile, overrides=overrides).run()
     result = fit(config, task.data, RunPaths(task.out / f"{task.model}-{config.hash()}"))
     if result.rmse is None:
         raise ValueError(f"{task.name}: no validation data")
@@ -75,12 +81,26 @@ def measure(tasks: list[Task], workers: int) -> dict[str, list[float]]:
     return found
 
 
-def table(found: dict[str, list[float]]) -> Iterator[str]:
-    """The lines of a Markdown table, in the order of VARIANTS."""
+def with_pretrained(model: str, small: bool, pretrained: str) -> dict[str, tuple[str, ...]]:
+    """VARIANTS and, where these weights are at hand, one with each kind of stem; else a line says why not."""
+    try:
+        require_weights(model, pretrained == "true" or pretrained, small)
+    except ConfigError as error:
+        print(f"without pretrained weights: {error}\n", flush=True)
+        return VARIANTS
+    rows = {
+        f"pretrained weights, {stem} stem": (f"model.pretrained={pretrained}", f"model.stem={stem}")
+        for stem in STEMS
+    }
+    return VARIANTS | rows
+
+
+def table(found: dict[str, list[float]], names: Iterable[str]) -> Iterator[str]:
+    """The lines of a Markdown table, in this order; the first is the baseline."""
     baseline = fmean(found[next(iter(VARIANTS))])
     yield "| what | RMSE, mm | beside the baseline | runs |"
     yield "|---|---|---|---|"
-    for name in VARIANTS:
+    for name in names:
         values = found[name]
         mean, spread = fmean(values), f" ± {stdev(values):.2f}" if len(values) > 1 else ""
         yield f"| {name} | {mean:.2f}{spread} | {mean / baseline - 1:+.0%} | {len(values)} |"
@@ -92,22 +112,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--model", default="convnext", help="the backbone, as its small sibling")
+    parser.add_argument("--model", default="convnext", help="the backbone")
+    parser.add_argument(
+        "--profile", default="smoke", help="smoke: its small sibling; full: the network itself"
+    )
+    parser.add_argument("--pretrained", default="true", help="true: ImageNet's; or a checkpoint's path")
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=3, help="runs a variant")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
-    twin = load_experiment(args.model, "smoke").twin
+    experiment = load_experiment(args.model, args.profile)
+    twin, small = experiment.twin, experiment.model.small
+    variants = with_pretrained(args.model, small, args.pretrained)
     data = data_set(None, Workspace(args.out), twin)
     tasks = [
-        Task(args.model, name, seed, args.epochs, data, args.out)
+        Task(args.model, args.profile, name, changes, seed, args.epochs, data, args.out)
         for seed in range(args.seeds)
-        for name in VARIANTS
+        for name, changes in variants.items()
     ]
     found = measure(tasks, args.workers)
     what = f"{twin.train} samples of {twin.size} px, {args.epochs} epochs, seeds 0 to {args.seeds - 1}"
-    print(f"\n{args.model}-small, {what}:\n")
-    print("\n".join(table(found)))
+    print(f"\n{arch(args.model, small)}, {what}:\n")
+    print("\n".join(table(found, variants)))
 
 
 if __name__ == "__main__":

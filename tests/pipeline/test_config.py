@@ -30,6 +30,14 @@ def test_an_unknown_key_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize(
+    ("key", "meant"),
+    [("lrr", "; did you mean 'lr'?"), ("weight_deca", "; did you mean 'weight_decay'?"), ("x", "")],
+)
+def test_the_key_that_was_probably_meant_is_named(key, meant):
+    assert refusal({"train": {key: 1}}).endswith(f"precision, deterministic{meant}")
+
+
+@pytest.mark.parametrize(
     ("tree", "expected"),
     [
         ({"train": {"lr": -1}}, "train.lr: Input should be greater than 0 (found -1)"),
@@ -42,7 +50,26 @@ def test_an_unknown_key_is_refused_with_the_known_ones():
             {"train": {"optimizer": "lion"}},
             "train.optimizer: Input should be 'adam', 'adamw' or 'sgd' (found 'lion')",
         ),
-        ({"data": {"split": "random"}}, "data.split: String should match pattern"),
+        (
+            {"data": {"split": "random"}},
+            "data.split: known are head:0.7, block:0.7, kfold:0/5 and full (found 'random')",
+        ),
+        (
+            {"train": {"scheduler": "cosine"}},
+            "train.scheduler: known are constant, multistep, step and cosine, as in {name: cosine} (",
+        ),
+        (
+            {"train": {"scheduler": {"name": "cosin"}}},
+            "train.scheduler: known are constant, multistep, step and cosine, as in {name: cosine} (",
+        ),
+        (
+            {"train": {"scheduler": {"name": "step"}}},
+            "train.scheduler.step.every: Field required (found {'name': 'step'})",
+        ),
+        (
+            {"train": {"scheduler": {"name": "multistep", "milestones": [30, 60]}}},
+            'train.scheduler.multistep.milestones: [30, 60]: expected epochs with a base, as in "30 of 200"',
+        ),
         (
             {"data": {"depth": "log"}},
             "data.depth: Input should be 'clip', 'report', 'symmetric' or 'per_image' (found 'log')",

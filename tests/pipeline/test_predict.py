@@ -6,7 +6,7 @@ import torch
 from pipeline.checkpoint import read_checkpoint, write_checkpoint
 from pipeline.config import RunConfig
 from pipeline.configfile import validated
-from pipeline.data.pack import open_pack
+from pipeline.data.pack import PackWriter, Sample, open_pack
 from pipeline.data.split import split_indices
 from pipeline.errors import CheckpointError, DataError
 from pipeline.paths import RunPaths
@@ -45,6 +45,19 @@ def test_the_submission_has_the_ids_of_its_samples_and_finite_metres(trained, bl
     assert table.iloc[:, 1:].std().min() > 0, "constant predictions"
     rmse = rmse_m(table.iloc[:, 1:].to_numpy(), split.labels)
     assert line == f"{out}: 8 rows, RMSE against the split's labels {1000 * rmse:.3f} mm"
+
+
+def test_predictions_go_with_their_ids_in_whatever_order_samples_lie(trained, blobs, tmp_path):
+    split = open_pack(blobs).split("test")
+    with PackWriter(tmp_path / "turned", {"test": len(split.ids)}, *split.rgb.shape[2:]) as writer:
+        for index, row in enumerate(reversed(range(len(split.ids)))):
+            writer.write("test", index, Sample(split.rgb[row], split.depth[row], int(split.ids[row])))
+    tables = []
+    for name, data in (("as it is", blobs), ("turned", tmp_path / "turned")):
+        submit([trained.checkpoint], data, "test", tmp_path / f"{name}.csv")
+        tables.append(pd.read_csv(tmp_path / f"{name}.csv").set_index("ID"))
+    assert tables[1].index.tolist() == tables[0].index.tolist()[::-1]
+    np.testing.assert_allclose(tables[1].loc[tables[0].index], tables[0], rtol=1e-5)
 
 
 def test_several_checkpoints_are_averaged(trained, blobs, tmp_path):

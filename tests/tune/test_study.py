@@ -192,7 +192,8 @@ def test_the_loss_of_an_attempt_counts_once_and_does_not_take_its_successor(open
     assert study.next_trial() is not None
     study.lost(0, 1, "its process ended")
     assert (study.active, study.trials[0].losses) == (1, 0)
-    study.started(0, 2, "here", "18", 1)
+    assert study.started(0, 1, "here", "19", 1) == "stop"
+    assert study.started(0, 2, "here", "18", 1) == "continue"
     study.lost(0, 1, "its process ended")
     journal.close()
     assert (study.trials[0].status, study.active, study.trials[0].losses) == ("running", 1, 0)

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,24 +7,11 @@ from pydantic import ValidationError
 from torchvision.transforms.v2 import functional
 
 from pipeline.augment_config import Augmentation, AugmentConfig
-from pipeline.config import RunConfig, TrainConfig
-from pipeline.configfile import validated
 from pipeline.data.augment import AUGMENTATIONS, apply, augment
 from pipeline.data.dataset import Batch
-from pipeline.data.pack import open_pack
-from pipeline.data.transforms import Preprocess
 from pipeline.errors import ConfigError
-from pipeline.optim import build_optimizer
-from pipeline.paths import RunPaths
-from pipeline.predict import predict
-from pipeline.progress import Progress
-from pipeline.state import TrainState
-from pipeline.stepper import Stepper
-from pipeline.train import fit
 
-CPU = torch.device("cpu")
 SIZE = 40
-ALL = {name: {"probability": 1.0} for name in AUGMENTATIONS}
 
 
 def make_batch(count: int = 4, size: int = SIZE, seed: int = 3) -> Batch:
@@ -263,90 +248,6 @@ def test_noisy_distances_stay_distances() -> None:
 def test_settings_that_cannot_be_meant_are_refused(section: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         AugmentConfig(**section)
-
-
-class Spy(torch.nn.Module):
-    """A network that keeps the images it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(12, 12)
-        self.seen: list[torch.Tensor] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.seen.append(images)
-        out: torch.Tensor = self.layer(images.mean(dim=(-2, -1)))
-        return out
-
-
-def spied(micro_batch: int) -> tuple[Stepper, Spy]:
-    preprocess = Preprocess(SIZE, SIZE, "rgbd", "report", (0.0,) * 9, (1.0,) * 9, (0.0,) * 3, (1.0,) * 3)
-    model, config = Spy(), TrainConfig()
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    state = TrainState(model, build_optimizer(model.parameters(), config), scaler, Progress())
-    return Stepper(config, state, preprocess, CPU, micro_batch, AugmentConfig(**ALL)), model
-
-
-def test_pieces_of_a_batch_hold_the_images_of_the_whole_batch() -> None:
-    batch = make_batch(count=7)
-    images = {}
-    for micro_batch in (7, 3, 2):
-        stepper, spy = spied(micro_batch)
-        stepper.step(batch, lr=1e-3, seed=(1, 1, 4, 2))
-        images[micro_batch] = torch.cat(spy.seen)
-    assert torch.equal(images[7], images[3])
-    assert torch.equal(images[7], images[2])
-
-
-def test_a_step_augments_by_its_place_in_the_run_and_prediction_never_does() -> None:
-    batch = make_batch()
-    stepper, spy = spied(4)
-    for place in ((1, 1, 4, 2), (1, 1, 4, 2), (1, 1, 4, 3), (2, 1, 4, 2)):
-        stepper.step(batch, lr=1e-3, seed=place)
-    stepper.predict(batch)
-    first, again, other_step, other_seed, predicted = spy.seen
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other_step)
-    assert not torch.equal(first, other_seed)
-    torch.testing.assert_close(predicted[:, 9:], batch.depth_mm_B3HW / 1000)
-
-
-def run_config(**data: Any) -> RunConfig:
-    tree = {
-        "model": {"name": "resnet50", "small": True},
-        "data": {"split": "head:0.7", **data},
-        "train": {"epochs": 2, "batch_size": 9},
-        "device": "cpu",
-        "checkpoint_every_s": 0,
-    }
-    return validated(RunConfig, tree)
-
-
-class StopError(Exception):
-    pass
-
-
-def stop(*, epoch: int, rmse: float, seconds: float) -> None:
-    raise StopError
-
-
-def test_training_is_augmented_resumed_alike_and_validated_on_plain_images(
-    pack_maker: Callable[..., Path], tmp_path: Path
-) -> None:
-    root = pack_maker(tmp_path / "pack", train=24, test=2, size=32)
-    plain = fit(run_config(), root, RunPaths(tmp_path / "plain"))
-    config = run_config(augment=ALL)
-    whole = fit(config, root, RunPaths(tmp_path / "whole"))
-    assert whole.rmse != plain.rmse
-    paths = RunPaths(tmp_path / "cut")
-    with pytest.raises(StopError):
-        fit(config, root, paths, stop)
-    assert fit(config, root, paths).rmse == whole.rmse
-    split = open_pack(root).split("train")
-    predicted = predict([whole.checkpoint], split, CPU)[16:]
-    assert split.labels is not None
-    rmse = float(np.sqrt(np.mean((predicted - split.labels[16:]) ** 2)))
-    assert rmse == pytest.approx(whole.rmse, rel=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

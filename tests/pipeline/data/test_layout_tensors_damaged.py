@@ -185,20 +185,48 @@ FILE_DAMAGES = {
         edit_labels(lambda labels: labels[:, 1:].clone()),
         "trainY.pt: labels: holds float64 [12, 11]; expected a tensor of floats [12, 12]",
     ),
-    "frames of two sizes": (
-        edit(lambda rgb, depth, ids: (rgb.mT.clone(), depth.mT.clone(), ids), "testX.pt"),
-        "frames of 6 x 8 in trainX.pt, 8 x 6 in testX.pt; expected one size for all",
-    ),
 }
 
 
+def refusal(root: Path, tmp_path: Path, *options: str) -> str:
+    """The message with which packing is refused; nothing is left of it."""
+    with pytest.raises(DataError) as caught:
+        run(root, tmp_path / "packed", *options)
+    message = str(caught.value)
+    assert str(root) in message
+    assert "\n" not in message
+    assert os.listdir(tmp_path) == ["tensors"]
+    return message
+
+
 @pytest.mark.parametrize("name", FILE_DAMAGES)
-def test_a_damaged_file_is_refused_before_anything_is_packed(root: Path, tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_refused_and_can_be_left_out_with_its_split(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     damage, message = FILE_DAMAGES[name]
     damage(root)
-    with pytest.raises(DataError) as caught:
-        run(root, tmp_path / "packed", "--keep-going")
-    assert message in str(caught.value)
-    assert str(root) in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert os.listdir(tmp_path) == ["tensors"]
+    refused = refusal(root, tmp_path)
+    assert message in refused
+    assert refused.endswith("; repair it, or pack the rest with --keep-going")
+    damaged, kept = ("test", "train") if message.startswith("test") else ("train", "test")
+    run(root, tmp_path / "packed", "--keep-going")
+    packed = open_pack(tmp_path / "packed")
+    assert packed.meta.counts == {kept: {"train": 12, "test": 3}[kept]}
+    assert packed.meta.left_out == (f"all of {damaged}",)
+    printed = capsys.readouterr().out
+    assert f"left out: {root}/{message}" in printed
+    assert f"; all of {damaged} is left out" in printed
+
+
+def test_a_set_without_one_whole_file_is_refused(root: Path, tmp_path: Path) -> None:
+    cut("trainX.pt")(root)
+    cut("testX.pt")(root)
+    assert "trainX.pt: is cut off" in refusal(root, tmp_path, "--keep-going")
+    (root / "testX.pt").unlink()
+    assert "keep-going" not in refusal(root, tmp_path), "there is no rest to pack"
+
+
+def test_frames_of_two_sizes_are_refused(root: Path, tmp_path: Path) -> None:
+    edit(lambda rgb, depth, ids: (rgb.mT.clone(), depth.mT.clone(), ids), "testX.pt")(root)
+    expected = "frames of 6 x 8 in trainX.pt, 8 x 6 in testX.pt; expected one size for all"
+    assert expected in refusal(root, tmp_path, "--keep-going")

@@ -117,6 +117,18 @@ def test_keep_going_packs_the_rest_and_lists_what_was_left_out(
     assert "10 train, 3 test samples of 6 x 8, 2 left out" in printed
 
 
+def test_keep_going_leaves_a_split_out_whose_samples_cannot_be_listed(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(raw / "train" / "Y")
+    with pytest.raises(DataError, match="train/Y: missing; .*; repair it, or pack the rest with --keep"):
+        run(raw, tmp_path / "packed")
+    run(raw, tmp_path / "packed", "--keep-going")
+    meta = open_pack(tmp_path / "packed").meta
+    assert (meta.counts, meta.left_out) == ({"test": 3}, ("all of train",))
+    assert f"left out: {raw}/train/Y: missing; " in capsys.readouterr().out
+
+
 def test_a_split_of_damaged_samples_only_is_refused(raw: Path, tmp_path: Path) -> None:
     for number in range(3):
         (raw / "test" / "X" / str(number) / "field_id.pkl").unlink()
@@ -136,13 +148,11 @@ def test_progress_is_printed_without_a_terminal(
     assert lines[-1].startswith("packing: 15/15, ")
 
 
-@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
-def test_an_interrupt_leaves_nothing(
-    raw: Path, tmp_path: Path, number: signal.Signals, processes: int
-) -> None:
+def start_and_wait(raw: Path, tmp_path: Path, processes: int) -> subprocess.Popen[str]:
+    """A packing process that has written some samples and waits for one for ever."""
     stuck = raw / "train" / "X" / "7" / "depth.npy"
     stuck.unlink()
-    os.mkfifo(stuck)  # reading it waits for ever
+    os.mkfifo(stuck)
     command = [sys.executable, "-m", "pipeline.data.pack", "--raw", str(raw), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [*command, "--processes", str(processes)],
@@ -154,11 +164,33 @@ def test_an_interrupt_leaves_nothing(
     assert process.stderr is not None
     assert process.stderr.readline().startswith("packing: 2/15")
     assert any(tmp_path.glob(".out.*"))
+    return process
+
+
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 2)])
+def test_an_interrupt_leaves_nothing(
+    raw: Path, tmp_path: Path, number: signal.Signals, processes: int
+) -> None:
+    process = start_and_wait(raw, tmp_path, processes)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 130, errors
     assert "interrupted" in errors
     assert os.listdir(tmp_path) == ["raw"]
+
+
+def test_what_a_killed_pack_left_is_no_data_set_and_is_removed_by_the_next(
+    raw: Path, raw_template: Path, tmp_path: Path
+) -> None:
+    process = start_and_wait(raw, tmp_path, processes=1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=20)
+    left = [path.name for path in tmp_path.iterdir() if path.name != "raw"]
+    assert [name.startswith(".out.") for name in left] == [True]
+    with pytest.raises(DataError, match=r"not a packed data set .no meta\.yaml"):
+        open_pack(tmp_path / left[0])
+    run(raw_template, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
 
 
 def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(raw: Path, tmp_path: Path) -> None:

@@ -171,6 +171,19 @@ def test_missing_imagenet_weights_say_where_and_how(tmp_path):
     assert "--set model.pretrained=false" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["tune.search", "pipeline.train"])
+def test_without_the_weights_nothing_is_rendered_or_started(tmp_path, command):
+    options = ["--model", "resnest269", "--profile", "full", "--runs", str(tmp_path / "runs")]
+    options += ["--executor", "local"] if command == "tune.search" else []
+    done = run_with_hub(
+        tmp_path / "cache",
+        f"from pipeline import cli; from {command} import main\ncli.run(lambda: main({options}))",
+    )
+    assert done.returncode == 2
+    assert "error: the ImageNet weights of resnest269 are not on this machine" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_cached_imagenet_weights_are_found_without_a_network(tmp_path):
     revision = tmp_path / "hub" / "models--timm--resnet50.tv_in1k" / "snapshots" / "abc"
     revision.mkdir(parents=True)

@@ -1,0 +1,140 @@
+"""A search on a cluster: the driver is a small job of its own, the workers are jobs that it submits.
+
+On a login node the command submits the driver; inside a job it is the driver.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
+
+from pipeline.errors import StudyError
+from pipeline.paths import Workspace
+from slurm.cluster import Cluster, choose_cluster
+from slurm.errors import SlurmError
+from slurm.head import SlurmRay, worker_spec
+from slurm.launching import launch_by_hand
+from slurm.logs import show
+from slurm.queue import Queue
+from slurm.scripts import SEARCH, text
+from slurm.snapshot import place, take
+from slurm.submit import job_name, script
+from tune.driver import carry_out
+from tune.journal import is_driven
+from tune.place import Workers
+from tune.plan import Because, Machine, Plan, make_plans
+from tune.session import Fit
+
+FOLLOWED_LINES = 40
+
+
+def search(args: Namespace, executor: Because) -> None:
+    """What `python -m tune.search` does where trials run on a cluster."""
+    cluster = choose_cluster(args.cluster)
+    plans = make_plans(args, machine_of(cluster, executor))
+    if args.dry_run:
+        print("\n\n".join(plan.text() for plan in plans))
+        print("\n".join(_scripts(cluster, plans, args)))
+    elif "SLURM_JOB_ID" in os.environ:
+        from pipeline.train import fit
+
+        drive(cluster, plans, fit)
+    else:
+        submit_driver(cluster, plans, args)
+
+
+def machine_of(cluster: Cluster, executor: Because) -> Machine:
+    """A cluster as a plan sees it."""
+    on_gpus = cluster.device == "cuda"
+    smoke = Because("smoke", f"{cluster.name} trains on CPUs: small networks; or give --profile full")
+    asked = cluster.gpu.gres or cluster.gpu.constraint or "no GPU named"
+
+    def choose_workers(count: int | None, gpus: int) -> tuple[Workers, str]:
+        why = f"at most, each a Slurm job with {asked}; " + ("--workers" if count else "pool.workers")
+        return Workers(count or cluster.pool.workers, cluster.gpu.cpus, 1 if gpus else 0), why
+
+    return Machine(
+        gpus=cluster.pool.workers if on_gpus else 0,
+        executor=executor,
+        profile=Because("full", f"the GPUs of {cluster.name}") if on_gpus else smoke,
+        choose_workers=choose_workers,
+        overrides=() if on_gpus else ("device=cpu",),
+        lines=(("cluster", f"{cluster.name}; driver and workers are Slurm jobs"),),
+    )
+
+
+def name_of(plans: Sequence[Plan]) -> str:
+    """What the jobs of these studies are called: the study, or `all`."""
+    return plans[0].study if len(plans) == 1 else "all"
+
+
+def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
+    """Runs the studies from here, one after the other, on one pool of workers."""
+    workspace, name = plans[0].workspace, name_of(plans)
+    code = take(workspace.root)
+    with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
+        for plan in plans:
+            print(plan.text(), flush=True)
+            carry_out(plan, fit, here)
+
+
+def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> None:
+    """Submits the driver; prints how to follow, stop and resume it. Raises StudyError if it runs already."""
+    workspace, name = plans[0].workspace, name_of(plans)
+    refuse_running(workspace, plans, job_name(SEARCH.kind, name))
+    print("\n\n".join(plan.text() for plan in plans))
+    launched, _ = launch_by_hand(cluster, SEARCH, driver_arguments(args, plans), workspace.root, name)
+    runs = shlex.quote(str(workspace.root))
+    print(
+        f"submitted the search as Slurm job {launched.jobs[0]}; it is requeued until it is complete\n"
+        f"  output     python -m slurm.launch logs {name} -f --runs {runs}\n"
+        f"  stop       python -m slurm.launch stop {name} --runs {runs}\n"
+        "  resume     the same command again"
+    )
+    if args.follow:
+        show(workspace.root, launched.jobs[0], FOLLOWED_LINES, follow=True)
+
+
+def refuse_running(workspace: Workspace, plans: Sequence[Plan], job: str) -> None:
+    """Raises StudyError for a study that is being run, or whose driver waits in the queue."""
+    for plan in plans:
+        if is_driven(workspace.study(plan.study)):
+            raise StudyError(
+                f"study {plan.study} is being run. Follow it with: python -m tune.status "
+                f"--runs {workspace.root} --study {plan.study} --watch"
+            )
+    queued = [found for found in Queue().jobs().values() if found.name == job and not found.finished]
+    if queued:
+        raise SlurmError(
+            f"Slurm job {queued[0].id} ({queued[0].state}) is this search already. Follow it with: "
+            f"python -m slurm.launch logs {name_of(plans)} -f --runs {workspace.root}"
+        )
+
+
+def driver_arguments(args: Namespace, plans: Sequence[Plan]) -> list[str]:
+    """The same request, as it reads from any folder; a fresh study by the name it was given here."""
+    study = plans[0].study if len(plans) == 1 else None
+    data = plans[0].data
+    given = {
+        "--model": args.model,
+        "--study": study,
+        "--trials": args.trials,
+        "--epochs": args.epochs,
+        "--data": data,
+        "--runs": plans[0].workspace.root,
+        "--profile": args.profile,
+        "--workers": args.workers,
+        "--seed": args.seed,
+    }
+    flags = [part for key, value in given.items() if value is not None for part in (key, str(value))]
+    return flags + [part for value in args.overrides for part in ("--set", value)]
+
+
+def _scripts(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> list[str]:
+    """The batch scripts of the driver and of a worker."""
+    workspace, name = plans[0].workspace, name_of(plans)
+    driver = text(cluster, SEARCH, driver_arguments(args, plans), job_name(SEARCH.kind, name))
+    worker = script(cluster, worker_spec(cluster, name, workspace.pool(name)), place(workspace.root))
+    return [f"\n# the driver's job\n{driver}", f"# a worker's job\n{worker}"]

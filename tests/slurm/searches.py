@@ -1,0 +1,123 @@
+"""A search on the test cluster, seen from outside: its jobs, its journal, its processes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.paths import StudyPaths, Workspace
+from pipeline.records import Epoch, TrialState, fold, read_journal
+from slurm.cluster import Cluster, load_cluster
+from slurm.submit import JobSpec, job_name, submit
+from tests.cluster import SlurmCluster, processes
+
+ROOT = Path(__file__).parents[2]
+POLL_S = 0.1
+PROFILE = """\
+device: cpu
+gpu: {{partition: gpu, gres: "gpu:rtx8000:1", cpus: 1, memory: 1000M, time: {minutes}, extra: {extra}}}
+driver: {{partition: gpu, cpus: 1, memory: 1000M, time: 60, extra: {{nodelist: gr1}}}}
+jobs: {{signal_s: 30}}
+pool: {{workers: {workers}, idle_s: 5, drain_s: 20, stagger_s: 0, rejoin_s: 60, poll_s: 1}}
+"""
+
+
+@dataclass
+class Search:
+    """One search of `trials` trials, whose driver is a job."""
+
+    slurm: SlurmCluster
+    runs: Path
+    data: Path
+    name: str = "s"
+    trials: int = 12
+    workers: int = 3
+    minutes: int = 30
+    extra: str = "{}"
+    driver: str = ""
+
+    def start(self, pause_s: float) -> None:
+        """Submits the driver."""
+        self.runs.mkdir(exist_ok=True)
+        self.pause(pause_s)
+        arguments = (self.name, str(self.runs), str(self.data), self.profile().name, str(self.trials))
+        spec = JobSpec(
+            name=job_name("search", self.name),
+            arguments=("tests.slurm.slow_search", *arguments),
+            resources=self.profile().driver,
+            logs=self.runs / "logs",
+            requeue=True,
+            signal_s=30,
+        )
+        self.driver = submit(self.profile(), spec, ROOT)
+
+    def profile(self) -> Cluster:
+        """The site profile, written beside the runs."""
+        path = self.runs / f"{self.name}.yaml"
+        if not path.exists():
+            text = PROFILE.format(workers=self.workers, minutes=self.minutes, extra=self.extra)
+            path.write_text(text)
+        return load_cluster(str(path))
+
+    def pause(self, seconds: float) -> None:
+        """From now on every epoch takes so much longer."""
+        (self.runs / "pause").write_text(str(seconds))
+
+    @property
+    def paths(self) -> StudyPaths:
+        """The study's files."""
+        return Workspace(self.runs).study(self.name)
+
+    @property
+    def log(self) -> str:
+        """What the driver has printed."""
+        path = self.runs / "logs" / f"{job_name('search', self.name)}-{self.driver}.out"
+        return path.read_text() if path.exists() else "nothing printed"
+
+    def epochs(self) -> list[Epoch]:
+        """Every epoch on record."""
+        return [record for record in read_journal(self.paths.journal) if isinstance(record, Epoch)]
+
+    def running(self) -> list[TrialState]:
+        """Trials that a worker trains now, the least advanced first."""
+        trials = fold(read_journal(self.paths.journal)).values()
+        return sorted((t for t in trials if t.status == "running" and t.epochs), key=lambda t: len(t.epochs))
+
+    def worker_jobs(self) -> list[str]:
+        """The running jobs of this search's workers."""
+        name = job_name("worker", self.name)
+        listing = self.slurm.run("squeue", "--noheader", "--states=R", f"--name={name}", "--format=%i")
+        return listing.split()
+
+    def wait(self, condition: Callable[[], object], seconds: float, what: str) -> float:
+        """Waits until something is true; seconds it took."""
+        start = time.monotonic()
+        while not condition():
+            assert time.monotonic() - start < seconds, f"not within {seconds} s: {what}\n{self.log}"
+            time.sleep(POLL_S)
+        return time.monotonic() - start
+
+    def wait_for_epochs(self, more: int, seconds: float = 120) -> float:
+        """Waits for so many new epochs; seconds it took."""
+        target = len(self.epochs()) + more
+        return self.wait(lambda: len(self.epochs()) >= target, seconds, f"{more} more epochs")
+
+    def wait_for_workers(self, count: int, seconds: float = 120) -> float:
+        """Waits until so many trials run and have reported; seconds it took."""
+        return self.wait(lambda: len(self.running()) >= count, seconds, f"{count} trials run")
+
+    def wait_for_end(self, seconds: float) -> float:
+        """Waits until Slurm has no job of this search any more; seconds it took."""
+        names = f"{job_name('search', self.name)},{job_name('worker', self.name)}"
+
+        def gone() -> bool:
+            return not self.slurm.run("squeue", "--noheader", f"--name={names}", "--format=%i")
+
+        return self.wait(gone, seconds, "the search ends")
+
+
+def processes_of(job: str) -> list[processes.Process]:
+    """Every process that runs in a Slurm job, its batch script among them."""
+    stats = processes.all_processes()
+    found = [stat.process for stat in stats if processes.environment(stat.process).get("SLURM_JOB_ID") == job]
+    return [process for process in found if process.is_alive()]

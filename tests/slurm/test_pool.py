@@ -1,0 +1,203 @@
+"""The pool's decisions, on a Slurm that keeps its jobs in a dictionary."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from slurm.cluster import PoolConfig
+from slurm.errors import SlurmError
+from slurm.pool import MAX_REFUSED, MAX_STILLBORN, Pool
+from slurm.queue import Job
+from tune.place import Demand
+
+NAME = "fingertip-worker-s"
+
+
+def job(number: str, state: str = "RUNNING", name: str = NAME) -> Job:
+    return Job(number, name, state, reason="", node="", started=None, ends=None)
+
+
+@dataclass
+class MadeUpSlurm:
+    """Jobs by number, and what to say when asked; `now` is the clock of the pool under test."""
+
+    queue: dict[str, Job] = field(default_factory=dict)
+    past: dict[str, Job] = field(default_factory=dict)
+    silent: bool = False
+    refuses: bool = False
+    now: float = 0.0
+    submitted: int = 0
+    told: list[str] = field(default_factory=list)
+
+    def jobs(self) -> dict[str, Job]:
+        if self.silent:
+            raise SlurmError("squeue: connection refused")
+        return dict(self.queue)
+
+    def fate(self, job_id: str) -> Job | None:
+        return self.past.get(job_id)
+
+    def cancel(self, ids: list[str]) -> None:
+        for number in ids:
+            self.end(number, "CANCELLED")
+
+    def submit(self) -> str:
+        if self.refuses:
+            raise SlurmError("sbatch: QOSMaxSubmitJobPerUserLimit")
+        self.submitted += 1
+        number = str(self.submitted)
+        self.queue[number] = job(number, "PENDING")
+        return number
+
+    def start(self, *numbers: str) -> None:
+        for number in numbers:
+            self.queue[number] = job(number)
+
+    def end(self, number: str, state: str) -> None:
+        del self.queue[number]
+        self.past[number] = job(number, state)
+
+    def pool(self, **config: float) -> Pool:
+        settings = PoolConfig.model_validate({"workers": 3, "idle_s": 10, **config})
+        return Pool(NAME, settings, self, self.submit, self.told.append, clock=lambda: self.now)
+
+
+def wants(trials: int, *busy: str) -> Demand:
+    return Demand(trials, frozenset(busy))
+
+
+def test_it_submits_a_worker_a_trial_up_to_the_cap_and_counts_pending_jobs() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool()
+    for trials, expected in ((2, 2), (2, 2), (7, 3), (7, 3)):
+        pool.step(wants(trials), ())
+        assert len(slurm.queue) == expected
+
+
+def test_what_is_too_much_leaves_pending_first_then_idle_never_busy() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool()
+    pool.step(wants(3), ())
+    slurm.start("1", "2")
+    pool.step(wants(3, "1"), ("1", "2"))
+    pool.step(wants(1, "1"), ("1", "2"))
+    assert sorted(slurm.queue) == ["1", "2"]
+    slurm.now = 9.0
+    pool.step(wants(1, "1"), ("1", "2"))
+    assert sorted(slurm.queue) == ["1", "2"]
+    slurm.now = 10.0
+    pool.step(wants(1, "1"), ("1", "2"))
+    assert sorted(slurm.queue) == ["1"]
+    assert "worker 2 was idle for 10 s and leaves" in slurm.told
+
+
+def test_an_idle_worker_stays_while_trials_are_left_for_it() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool()
+    pool.step(wants(2), ())
+    slurm.start("1", "2")
+    for now in (0.0, 100.0):
+        slurm.now = now
+        pool.step(wants(2, "1"), ("1", "2"))
+    assert sorted(slurm.queue) == ["1", "2"]
+
+
+def test_a_query_that_fails_changes_nothing_and_is_told_once() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool()
+    pool.step(wants(2), ())
+    slurm.silent, told = True, len(slurm.told)
+    for _ in range(3):
+        pool.step(wants(0), ())
+    assert (len(slurm.queue), len(pool.workers)) == (2, 2)
+    assert slurm.told[told:] == [
+        "Slurm does not answer; the workers stay as they are: squeue: connection refused"
+    ]
+
+
+def test_a_worker_that_ended_is_replaced() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    pool.step(wants(2), ())
+    slurm.start("1")
+    pool.step(wants(2), ("1",))
+    slurm.end("1", "PREEMPTED")
+    pool.step(wants(2), ())
+    assert list(slurm.queue) == ["2"]
+    assert "worker 1 was preempted" in slurm.told
+
+
+def test_a_completing_job_works_no_more() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    pool.step(wants(2), ())
+    slurm.queue["1"] = job("1", "COMPLETING")
+    pool.step(wants(2), ())
+    assert sorted(slurm.queue) == ["1", "2"]
+
+
+def test_workers_of_an_earlier_driver_are_taken_over_and_others_left_alone() -> None:
+    slurm = MadeUpSlurm(queue={"7": job("7"), "8": job("8", name="fingertip-worker-other")}, submitted=10)
+    pool = slurm.pool(workers=2)
+    pool.step(wants(5), ("7",))
+    assert sorted(pool.workers) == ["11", "7"]
+    pool.end()
+    assert list(slurm.queue) == ["8"]
+
+
+def test_workers_that_fail_before_they_join_end_the_search() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    pool.step(wants(2), ())
+    for number in range(1, MAX_STILLBORN):
+        slurm.end(str(number), "FAILED")
+        pool.step(wants(2), ())
+    slurm.end(str(MAX_STILLBORN), "FAILED")
+    with pytest.raises(SlurmError, match=r"3 worker jobs in a row failed .* last one 3 \(FAILED\).*doctor"):
+        pool.step(wants(2), ())
+
+
+def test_one_that_joined_forgives_those_that_did_not() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    pool.step(wants(2), ())
+    for number in range(1, 3 * MAX_STILLBORN):
+        slurm.start(str(number))
+        pool.step(wants(2), (str(number),) if number % 2 else ())
+        slurm.end(str(number), "FAILED")
+        pool.step(wants(2), ())
+    assert len(slurm.queue) == 1
+
+
+def test_a_refused_submission_is_tried_again_and_ends_the_search_only_without_workers() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=2)
+    slurm.queue["1"], slurm.submitted, slurm.refuses = job("1"), 1, True
+    for _ in range(2 * MAX_REFUSED):
+        pool.step(wants(2), ("1",))
+    slurm.end("1", "TIMEOUT")
+    with pytest.raises(SlurmError, match="QOSMaxSubmitJobPerUserLimit"):
+        pool.step(wants(2), ())
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("PREEMPTED", "its Slurm job 1 was preempted"),
+        ("TIMEOUT", "its Slurm job 1 reached its time limit"),
+        ("NODE_FAIL", "its Slurm job 1 lost its node"),
+        ("FAILED", ""),
+        ("OUT_OF_MEMORY", ""),
+    ],
+)
+def test_it_tells_what_is_no_fault_of_the_trial(state: str, expected: str) -> None:
+    slurm = MadeUpSlurm(past={"1": job("1", state)})
+    assert slurm.pool().fate_of("1") == expected
+
+
+def test_a_running_job_explains_nothing_and_a_silent_slurm_blames_nobody() -> None:
+    slurm = MadeUpSlurm(queue={"1": job("1")})
+    pool = slurm.pool()
+    assert pool.fate_of("1") == ""
+    slurm.silent = True
+    assert "Slurm does not answer" in pool.fate_of("1")
