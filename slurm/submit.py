@@ -25,7 +25,13 @@ from slurm.errors import SlurmError
 JOB_PREFIX = "fingertip"  # of every job's name: squeue shows whose it is, and only such jobs are ever stopped
 SUPERVISOR = "slurm.job"
 STALE = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")  # prefixes: they describe the job that submits
-STALE_NAMES = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "TMPDIR")
+STALE_NAMES = (
+    "PIPELINE_SUPERVISED",
+    "CUDA_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ROCR_VISIBLE_DEVICES",
+    "TMPDIR",
+)
 KEPT = ("SLURM_CONF",)
 UNSET_SIGNAL = "#SBATCH --signal="
 
@@ -145,8 +151,8 @@ def _refuse_no_time(spec: JobSpec) -> None:
     limit_s = 60 * (spec.minutes or spec.resources.time)
     if spec.signal_s is not None and spec.signal_s >= limit_s:
         raise ConfigError(
-            f"a time limit of {limit_s} s, and jobs.signal_s is {spec.signal_s} s: the job would save and leave "
-            "as soon as it starts; give it more time, or lower jobs.signal_s in the profile"
+            f"a time limit of {limit_s} s, and jobs.signal_s is {spec.signal_s} s: the job would save and "
+            "leave as soon as it starts; give it more time, or lower jobs.signal_s in the profile"
         )
 
 

@@ -53,7 +53,7 @@ Path("orphan").write_text(str(child.pid))
 """
 ASKED = '[ "$1" = --oneliner ] || echo "$@" >> "$(dirname "$0")/asked"'
 TELLS = """[ "$1" = requeue ] || exec echo "JobId=17 JobName=fingertip-train UserId=me(1) \\
-JobState=RUNNING Reason=None StartTime=1 EndTime=$(cat "$(dirname "$0")/end") x NodeList=gr1 "
+JobState=RUNNING Reason=None x StartTime=1 EndTime=$(cat "$(dirname "$0")/end") x NodeList=gr1 "
 """
 
 Job = Callable[..., "subprocess.Popen[str]"]
@@ -130,13 +130,13 @@ def test_before_the_time_limit_it_saves_and_goes_back_into_the_queue(job: Job, t
 def test_a_lost_signal_does_not_matter_as_slurm_is_asked_when_the_time_is_up(
     job: Job, tmp_path: Path
 ) -> None:
-    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 24))
-    process = job(SAVES, scontrol=TELLS + ASKED, signal_s="20")
+    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 8))
+    process = job(SAVES, scontrol=TELLS + ASKED, signal_s="2")
     wait_for((tmp_path / "ready").exists)
-    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 26))  # the limit is raised meanwhile
+    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 7))  # the limit is raised meanwhile
     started = time.monotonic()
     process.communicate(timeout=30)
-    assert time.monotonic() - started > 4
+    assert time.monotonic() - started > 3
     assert process.returncode == 0
     assert (tmp_path / "saved").read_text() == "SIGTERM"
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 17\n"
@@ -175,10 +175,7 @@ def test_what_is_complete_when_the_time_is_up_does_not_come_back(job: Job, tmp_p
 
 
 def test_a_queue_that_refuses_is_asked_again_and_the_remedy_told(job: Job, tmp_path: Path) -> None:
-    refusing = (
-        ASKED
-        + '; echo "slurm_requeue error: Requested operation is presently disabled" >&2; exit 1'
-    )
+    refusing = ASKED + '; echo "slurm_requeue error: Requested operation is presently disabled" >&2; exit 1'
     process = job(SAVES, scontrol=refusing, signal_s="6")
     wait_for((tmp_path / "ready").exists)
     process.send_signal(signal.SIGUSR1)

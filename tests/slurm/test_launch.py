@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,12 @@ from slurm.errors import SlurmError
 from slurm.launch import main
 
 QUEUE = """\
-101_0|RUNNING|1:02:03|1-00:00:00|gr1|None|fingertip-train-convnext
-101_1|PENDING|0:00|1-00:00:00||Priority|fingertip-train-convnext
-102|RUNNING|5:00|2-00:00:00|gr2|None|fingertip-search-resnet50
-103|PENDING|0:00|1-00:00:00||Resources|fingertip-worker-resnet50
-104|RUNNING|5:00|2-00:00:00|gr2|None|somebodys-notebook
+99|COMPLETED|None|gr1|1780000000|1780000100|fingertip-final-resnet50
+101_0|RUNNING|None|gr1|1780000000|1780086400|fingertip-train-convnext
+101_1|PENDING|Priority||N/A|N/A|fingertip-train-convnext
+102|RUNNING|None|gr2|1780000000|1780172800|fingertip-search-resnet50
+103|PENDING|Resources||N/A|N/A|fingertip-worker-resnet50
+104|RUNNING|None|gr2|1780000000|1780086400|somebodys-notebook
 """
 TRAIN = ["train", "--cluster", "test", "--profile", "smoke"]
 
@@ -53,7 +55,7 @@ def test_every_model_with_every_seed_is_a_task_of_one_array(slurm_commands, tmp_
     assert "#SBATCH --requeue\n" in text
     output = capsys.readouterr().out
     assert "submitted job 100: 4 runs; it is requeued until it is complete" in output
-    assert "python -m slurm.launch logs 100 -f" in output
+    assert f"python -m slurm.launch logs 100 -f --runs {tmp_path}" in output
     record = json.loads((last(tmp_path) / "job.json").read_text())
     assert record["jobs"] == ["100"]
     assert Path(record["code"]).parent == tmp_path / "code"
@@ -135,11 +137,12 @@ def test_a_task_runs_its_line_of_the_table(tmp_path: Path) -> None:
 def test_status_tells_what_each_job_does_and_why_it_waits(slurm_commands, tmp_path: Path, capsys) -> None:
     slurm_commands.answer("squeue", QUEUE)
     main(["status", "--runs", str(tmp_path)])
-    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    elapsed = re.compile(r"(-?\d+ days?, )?[0-9:]+ of ")
+    lines = [" ".join(elapsed.sub("", line).split()) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        "102 running drives the search resnet50 5:00 of 2-00:00:00 on gr2",
+        "102 running drives the search resnet50 2 days, 0:00:00 on gr2",
         "103 pending runs trials of resnet50 waits (Resources: it is next; what it needs is in use)",
-        "101_0 running trains convnext 1:02:03 of 1-00:00:00 on gr1",
+        "101_0 running trains convnext 1 day, 0:00:00 on gr1",
         "101_1 pending trains convnext waits (Priority: others are before it)",
     ]
 
@@ -149,8 +152,9 @@ def test_status_for_programs_names_the_folder_of_a_launch(slurm_commands, tmp_pa
     slurm_commands.answer("squeue", QUEUE.replace("101_0", "100_0"))
     capsys.readouterr()
     main(["status", "--json", "--runs", str(tmp_path)])
-    rows = {row["number"]: row for row in json.loads(capsys.readouterr().out)}
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["100_0"]["folder"] == str(last(tmp_path))
+    assert rows["100_0"]["does"] == "trains convnext, seed 0"
     assert rows["102"]["folder"] is None
     assert rows["103"]["waits"].startswith("Resources: ")
 
@@ -175,7 +179,7 @@ def test_stop_touches_no_job_of_another_project(slurm_commands, tmp_path: Path) 
     with pytest.raises(SlurmError) as caught:
         main(["stop", "104", "--runs", str(tmp_path)])
     assert str(caught.value) == (
-        "'104' names no queued or running job of this project (there: 101_0, 101_1, 102, 103); "
+        "'104' names no queued or running job of this project (there: 102, 103, 101_0, 101_1); "
         "see python -m slurm.launch status"
     )
     main(["stop", "all", "--runs", str(tmp_path)])

@@ -162,8 +162,11 @@ def test_an_array_trains_every_model_with_every_seed(
     job, folder = launched(capsys, *wanted, "--data", blobs, "--runs", tmp_path)
     main(["status", "--json", "--runs", str(tmp_path)])
     rows = json.loads(capsys.readouterr().out)
-    assert {row["number"] for row in rows} == {f"{job}_{task}" for task in range(4)}
+    assert {row["id"] for row in rows} == {f"{job}_{task}" for task in range(4)}
     assert {row["folder"] for row in rows} == {str(folder)}
+    assert {row["does"] for row in rows} == {
+        f"trains {model}, seed {seed}" for model in ("resnet50", "convnext") for seed in (0, 1)
+    }
     on_slurm.wait_until(lambda: not on_slurm.run("squeue", "-h", "-j", job), 120, "the array has ended")
     frame = refresh(Workspace(tmp_path))
     assert sorted(zip(frame["model"], frame["seed"], frame["status"], strict=True)) == [
@@ -192,10 +195,10 @@ def test_a_run_is_followed_stopped_and_goes_on_when_launched_again(
     job, folder = launched(capsys, *given)
     on_slurm.wait_until(lambda: "epoch    3/2000" in log(folder), 60, "it trains")
     main(["status", "--runs", str(tmp_path)])
-    assert f"{job}_0  running     trains resnet50" in capsys.readouterr().out
+    assert f"{job}_0  running     trains resnet50, seed 0" in capsys.readouterr().out
     with following(job, tmp_path) as follower:
         main(["stop", job, "--runs", str(tmp_path)])
-        assert f"cancelled {job}_0: trains resnet50" in capsys.readouterr().out
+        assert f"cancelled {job}_0: trains resnet50, seed 0" in capsys.readouterr().out
         on_slurm.wait_until(lambda: not on_slurm.run("squeue", "-h", "-j", job), 60, "it has ended")
         assert follower.wait(timeout=40) == 0
         assert follower.stdout is not None
