@@ -18,6 +18,7 @@ from pipeline.checkpoint import read_checkpoint
 from pipeline.leaderboard import refresh
 from pipeline.paths import Workspace, repository
 from slurm.launch import main
+from tests.cluster.cluster import SlurmCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(420)]
 
@@ -99,9 +100,9 @@ def log(folder: Path) -> str:
 
 
 def test_the_shipped_script_cut_twice_by_its_time_limit_gives_the_same_weights(
-    on_slurm, copies: Callable[[str], Path], winner: tuple[Path, float], tmp_path: Path
+    on_slurm: SlurmCluster, copies: Callable[[str], Path], winner: tuple[Path, float], tmp_path: Path
 ) -> None:
-    epochs = int(75 / winner[1])
+    epochs = int(65 / winner[1])
     reference, runs = Reference(copies("reference"), epochs), copies("cut")
     environment = {**os.environ, "RUNS": str(runs), "PIPELINE_PYTHON": sys.executable}
     words = ["sbatch", "--parsable", f"--output={tmp_path}/%x-%j.out", *ON_TEST_NODES, *CUT]
@@ -119,10 +120,13 @@ def test_the_shipped_script_cut_twice_by_its_time_limit_gives_the_same_weights(
     assert next(runs.glob("final/*/submission.csv")).exists()
 
 
-def test_a_run_that_is_killed_and_then_preempted_gives_the_same_weights(
-    on_slurm, copies: Callable[[str], Path], winner: tuple[Path, float], capsys: pytest.CaptureFixture[str]
+def test_a_run_that_is_killed_then_preempted_then_loses_its_node_gives_the_same_weights(
+    on_slurm: SlurmCluster,
+    copies: Callable[[str], Path],
+    winner: tuple[Path, float],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    epochs = int(25 / winner[1])
+    epochs = int(35 / winner[1])
     reference, runs = Reference(copies("reference"), epochs), copies("killed")
     every_second = ["--set", "checkpoint_every_s=1"]
     wanted = ["final", "--cluster", "test", "--runs", runs, "--set", f"train.epochs={epochs}", *every_second]
@@ -130,16 +134,25 @@ def test_a_run_that_is_killed_and_then_preempted_gives_the_same_weights(
     on_slurm.wait_until(lambda: list(runs.glob("final/*/latest.pt")), 60, "it has trained for a while")
     os.kill(training_process(runs), signal.SIGKILL)
     on_slurm.wait_until(lambda: "starting it again" in log(folder), 30, "it was started again")
-    done = len(epochs_of(runs))
-    on_slurm.wait_until(lambda: len(epochs_of(runs)) > done + 5, 60, "it goes on")
-    node = next(
-        line for line in on_slurm.run("scontrol", "show", "job", job).split() if line.startswith("NodeList=")
-    )
-    on_slurm.preempt(node.partition("=")[2], seconds=3)
+    wait_for_epochs(on_slurm, runs, 5)
+    on_slurm.preempt(node_of(on_slurm, job), seconds=3)
     on_slurm.wait_until(lambda: "start 2 of this job" in log(folder), 60, "it came back")
+    wait_for_epochs(on_slurm, runs, 5)
+    on_slurm.lose_node(node_of(on_slurm, job))
+    on_slurm.wait_until(lambda: "start 3 of this job" in log(folder), 90, "it goes on elsewhere")
     on_slurm.wait_for_state(job, "COMPLETED", seconds=200)
     assert_equal(weights(runs), reference.weights())
     assert epochs_of(runs) == list(range(1, epochs + 1))
+
+
+def node_of(cluster: SlurmCluster, job: str) -> str:
+    words = cluster.run("scontrol", "show", "job", job).split()
+    return next(word.partition("=")[2] for word in words if word.startswith("NodeList="))
+
+
+def wait_for_epochs(cluster: SlurmCluster, runs: Path, more: int) -> None:
+    done = len(epochs_of(runs))
+    cluster.wait_until(lambda: len(epochs_of(runs)) >= done + more, 60, "it goes on")
 
 
 def training_process(runs: Path) -> int:
@@ -156,7 +169,7 @@ def training_process(runs: Path) -> int:
 
 
 def test_an_array_trains_every_model_with_every_seed(
-    on_slurm, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on_slurm: SlurmCluster, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = ["train", "--model", "resnet50,convnext", "--seeds", "2", *SMALL, "--set", "train.epochs=2"]
     job, folder = launched(capsys, *wanted, "--data", blobs, "--runs", tmp_path)
@@ -178,7 +191,7 @@ def test_an_array_trains_every_model_with_every_seed(
 
 
 def test_a_run_is_followed_stopped_and_goes_on_when_launched_again(
-    on_slurm, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on_slurm: SlurmCluster, blobs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [
         "train",
