@@ -32,6 +32,7 @@ from slurm.limit import TimeLimit
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
 SUPERVISED = "PIPELINE_SUPERVISED"  # tells a module that it is started again if it is stopped
+EXIT_REQUEUE = 85  # the batch script puts the job back into the queue
 POLL_S = 0.2
 SETTLE_S = 1.0  # a signal for the whole job may reach the module a moment earlier than this process
 SAVE_SHARE, REQUEUE_SHARE = 0.75, 0.2  # of the time between the signal and the limit
@@ -48,6 +49,7 @@ class Patience:
     quick_s, quick, kills: the module is given up if it is killed within its first quick_s seconds `quick`
         times in a row, or `kills` times in all.
     disk_s, disk_most_s: the first and the longest wait for room on the disk.
+    requeue_outside: leave with EXIT_REQUEUE, as Slurm's commands are not to be had in the container.
     """
 
     save_s: float = 90.0
@@ -57,6 +59,7 @@ class Patience:
     kills: int = 20
     disk_s: float = 60.0
     disk_most_s: float = 600.0
+    requeue_outside: bool = False
 
 
 class Supervisor:
@@ -138,6 +141,9 @@ class Supervisor:
         if self._asked in LEAVE or not unfinished:
             say(f"leaving with exit code {exit_code(code)}, on {_name(self._asked)}")
             return exit_code(code)
+        if self._patience.requeue_outside:
+            say("the time limit is near: saved, and leaving; the batch script puts the job into the queue")
+            return EXIT_REQUEUE
         return 0 if requeue(self._patience.requeue_s) else exit_code(code)
 
     def _goes_on(self, code: int, lived_s: float) -> bool:
@@ -246,6 +252,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="first wait for a full disk (default: 60)",
     )
+    parser.add_argument(
+        "--requeue-outside",
+        action="store_true",
+        help=f"leave with exit code {EXIT_REQUEUE} instead of asking Slurm: it is outside the container",
+    )
     parser.add_argument("module", metavar="MODULE", help="as python -m takes it")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the module")
     return parser
@@ -255,7 +266,7 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
     shares = (SAVE_SHARE * args.signal_s, REQUEUE_SHARE * args.signal_s)
-    patience = Patience(*shares, disk_s=args.disk_wait_s)
+    patience = Patience(*shares, disk_s=args.disk_wait_s, requeue_outside=args.requeue_outside)
     os.environ["PYTHONUNBUFFERED"] = "1"  # the log is read while it is written
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     say(f"{args.module} on {node()}, start {int(restarts) + 1} of this job")

@@ -88,7 +88,7 @@ def text(cluster: Cluster, script: ByHand, arguments: Sequence[str] = (), name: 
     )
     fixed = shlex.join([script.module, *_fixed(cluster, script)])
     given = " ".join([*map(shlex.quote, arguments), '"$@"'])
-    command = command_line('"${PYTHON[@]}"', spec, " \\\n  ".join([fixed, script.options, given]))
+    command = command_line(cluster, '"${PYTHON[@]}"', spec, " \\\n  ".join([fixed, script.options, given]))
     body = render(cluster, spec, [*early_signal(spec), *_setup(cluster)], command, "%x-%j.out")
     return SHEBANG + _header(cluster, script) + body.removeprefix(SHEBANG)
 

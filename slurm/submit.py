@@ -21,6 +21,7 @@ from typing import Any
 from pipeline.errors import ConfigError
 from slurm.cluster import Cluster, Resources
 from slurm.errors import SlurmError
+from slurm.job import EXIT_REQUEUE
 
 JOB_PREFIX = "fingertip"  # of every job's name: squeue shows whose it is, and only such jobs are ever stopped
 SUPERVISOR = "slurm.job"
@@ -33,6 +34,14 @@ STALE_NAMES = (
     "TMPDIR",
 )
 KEPT = ("SLURM_CONF",)
+OUTSIDE = """\
+{command} &
+inside=$!
+trap 'kill -USR1 "$inside"' USR1
+trap 'kill -TERM "$inside"' TERM
+while wait "$inside"; code=$?; kill -0 "$inside" 2>/dev/null; do :; done # a signal ends wait, not the command
+if [ "$code" -eq {code} ]; then scontrol requeue "$SLURM_JOB_ID" && exit 0; fi
+exit "$code\""""
 UNSET_SIGNAL = "#SBATCH --signal="
 
 REMEDIES = {  # what stands in sbatch's message -> what to do
@@ -93,7 +102,7 @@ def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
     ]
     pattern = f"{spec.name}-%j.out" if spec.tasks is None else f"{spec.name}-%A_%a.out"
-    command = command_line(_python(cluster), spec, shlex.join(spec.arguments))
+    command = command_line(cluster, _python(cluster), spec, shlex.join(spec.arguments))
     return render(cluster, spec, setup, command, str(spec.logs.resolve() / pattern))
 
 
@@ -107,11 +116,18 @@ def _python(cluster: Cluster) -> str:
     return " ".join(filter(None, (site.container, site.python or shlex.quote(sys.executable))))
 
 
-def command_line(python: str, spec: JobSpec, arguments: str) -> str:
-    """The script's last line. It replaces the shell, so that Slurm's signals reach the supervisor itself."""
+def command_line(cluster: Cluster, python: str, spec: JobSpec, arguments: str) -> str:
+    """The script's last lines: the command replaces the shell, so that Slurm's signals reach it.
+
+    Where it runs in a container, Slurm's commands are outside: the shell stays, passes signals on, requeues.
+    """
+    if not spec.supervised:
+        return f"exec {python} -P -m {arguments}"
     warned = f" --signal-s {spec.signal_s}" if spec.signal_s else ""
-    supervisor = f" {SUPERVISOR}{warned} --" if spec.supervised else ""
-    return f"exec {python} -P -m{supervisor} {arguments}"
+    if not cluster.environment.container:
+        return f"exec {python} -P -m {SUPERVISOR}{warned} -- {arguments}"
+    supervised = f"{python} -P -m {SUPERVISOR}{warned} --requeue-outside -- {arguments}"
+    return OUTSIDE.format(command=supervised, code=EXIT_REQUEUE)
 
 
 def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, output: str) -> str:

@@ -1,8 +1,15 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import ConfigError
+from pipeline.paths import repository
 from slurm.cluster import Cluster, load_cluster
 from slurm.errors import SlurmError
 from slurm.submit import JobSpec, explain, job_name, script, submit
@@ -35,7 +42,7 @@ export PYTHONPATH=/runs/code/0123${PYTHONPATH:+:$PYTHONPATH}
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec apptainer exec --nv a.sif python -P -m slurm.job --signal-s 120 -- pipeline.train --config 'my file.yaml'
+exec python -P -m slurm.job --signal-s 120 -- pipeline.train --config 'my file.yaml'
 """
 
 
@@ -53,7 +60,6 @@ def site(**changes: object) -> Cluster:
         },
         "environment": {
             "setup": ["module load cuda"],
-            "container": "apptainer exec --nv a.sif",
             "python": "python",
         },
         **changes,
@@ -172,3 +178,44 @@ def test_a_job_without_time_to_train_is_refused(tmp_path: Path) -> None:
         "a time limit of 60 s, and jobs.signal_s is 90 s: the job would save and leave as soon as it starts; "
         "give it more time, or lower jobs.signal_s in the profile"
     )
+
+
+IN_A_CONTAINER = """\
+import os, signal, sys, time
+from pathlib import Path
+
+def save(number, frame):
+    print("saved", flush=True)
+    sys.exit(130)
+
+signal.signal(signal.SIGTERM, save)
+Path("ready").touch()
+time.sleep(60)
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_job_in_a_container_is_requeued_from_outside(slurm_commands, tmp_path: Path) -> None:
+    """`env` stands for the container: it hides Slurm's commands."""
+    (tmp_path / "work.py").write_text(IN_A_CONTAINER)
+    inside = {"container": "env PATH=/nowhere", "python": sys.executable}
+    cluster = site(environment={**inside, "setup": [f"export PYTHONPATH={repository()}"]})
+    wanted = spec(cluster, arguments=("work",), logs=tmp_path, requeue=True, signal_s=120)
+    path = tmp_path / "job.sh"
+    path.write_text(script(cluster, wanted, tmp_path))
+    with subprocess.Popen(
+        ["bash", str(path)], env={**os.environ, "SLURM_JOB_ID": "17"}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        wait_for((tmp_path / "ready").exists)
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "saved\n" in output
+    assert "the batch script puts the job into the queue" in output
+    assert slurm_commands.asked("scontrol") == [["requeue", "17"]]
