@@ -19,6 +19,10 @@ COMMANDS = [
     "pipeline.data.preview",
     "pipeline.data.twin",
     "pipeline.models",
+    "slurm.launch",
+    "slurm.job",
+    "slurm.task",
+    "slurm.snapshot",
 ]
 
 
