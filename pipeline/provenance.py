@@ -68,9 +68,10 @@ def node() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Commit, host, Slurm job and versions, for a run's record."""
+    """Commit, folder of the code, host, Slurm job and versions, for a run's record."""
     return {
         "commit": commit(),
+        "code": str(repository()),
         "node": node(),
         "slurm_job": slurm_job(),
         "python": platform.python_version(),

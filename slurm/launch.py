@@ -160,19 +160,15 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
 
 def _search(args: argparse.Namespace, rest: list[str]) -> None:
     from slurm.cluster import choose_cluster
-    from slurm.launching import launch_by_hand
     from slurm.scripts import SEARCH, text
+    from slurm.search import submit_search
     from tune.search import build_parser as search_parser
 
-    asked = search_parser().parse_args(rest) if rest or not args.dry_run else None
     cluster = choose_cluster(args.cluster)
-    name = (asked.study or asked.model) if asked else ""
     if args.dry_run:
         print(text(cluster, SEARCH, rest), end="")
         return
-    launched, folder = launch_by_hand(cluster, SEARCH, rest, args.runs, name)
-    _tell(args, launched.jobs, f"search {name}", folder)
-    print(f"progress  python -m tune.status --runs {args.runs} --watch")
+    submit_search(cluster, search_parser().parse_args([*rest, "--runs", str(args.runs)]))
 
 
 def _final(args: argparse.Namespace, rest: list[str]) -> None:

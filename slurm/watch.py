@@ -17,6 +17,8 @@ from slurm.launching import Launched, launches, task_of
 from slurm.queue import Job, Queue
 from slurm.submit import JOB_PREFIX
 
+DRIVER = "search"  # the kind of job that submits others
+DRIVER_ENDS_S, POLL_S = 60.0, 0.5
 KINDS = {
     "train": "trains",
     "search": "drives the search",
@@ -143,5 +145,19 @@ def stop(runs: Path, names: Sequence[str]) -> str:
         )
     picked = chosen(jobs, names)
     Queue().cancel(ours.job.id for ours in picked)
+    picked += _cancel_what_drivers_submitted(runs, picked)
     lines = [f"cancelled {ours.job.id}: {ours.does()}" for ours in picked]
     return "\n".join([*lines, "a running job saves before it ends; launching it again resumes"])
+
+
+def _cancel_what_drivers_submitted(runs: Path, cancelled: Sequence[Ours]) -> list[Ours]:
+    """Waits until cancelled drivers have ended; cancels workers that they submitted meanwhile: those."""
+    drivers = {ours.job.id for ours in cancelled if ours.kind == DRIVER}
+    deadline = time.monotonic() + DRIVER_ENDS_S
+    while drivers & {ours.job.id for ours in own_jobs(runs)} and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    known = {ours.job.id for ours in cancelled}
+    studies = {ours.what for ours in cancelled if ours.kind == DRIVER}
+    late = [ours for ours in own_jobs(runs) if ours.what in studies and ours.job.id not in known]
+    Queue().cancel(ours.job.id for ours in late)
+    return late

@@ -95,7 +95,7 @@ LESSONS = {
         "pipeline/test_train.py::test_another_configuration_is_refused_in_the_same_folder",
     ],
 }
-NOT_YET = "the job found no Python"  # jobs on a cluster are not in this version
+NOT_YET = "the job found no Python"  # until what checks a site before queue time is spent has a test
 
 
 @cache

@@ -26,7 +26,7 @@ def test_the_folder_of_a_living_driver_stays() -> None:
 
 
 def test_the_folder_goes_with_its_process_however_that_ends() -> None:
-    code = "import os; from tune.scratch import Scratch as S; print(S().root, flush=True); os.kill(os.getpid(), 9)"
+    code = "import os; from tune.scratch import *; print(Scratch().root, flush=True); os.kill(os.getpid(), 9)"
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     folder = Path(killed.stdout.strip())
     assert folder.is_dir()
