@@ -95,8 +95,12 @@ def test_a_dry_run_prints_what_is_submitted_and_writes_nothing(
     assert not list(tmp_path.glob("[jc]o*"))
     main(words)
     submitted = slurm_commands.script(100)
-    assert submitted.replace("fingertip-search-hrnet", "fingertip-search") == printed
-    assert '--model hrnet "$@"' in " ".join(submitted.split())
+    as_one_line = " ".join(submitted.split())
+    assert (
+        submitted.replace("fingertip-search-hrnet", "fingertip-search").split("exec ")[0]
+        == printed.split("exec ")[0]
+    )
+    assert "--model hrnet --study hrnet --runs" in as_one_line
 
 
 def test_a_search_runs_the_snapshot_taken_now_and_its_own_python(
@@ -109,7 +113,7 @@ def test_a_search_runs_the_snapshot_taken_now_and_its_own_python(
     assert environment["RUNS"] == str(tmp_path)
     (options,) = slurm_commands.asked("sbatch")
     assert options[0] == f"--output={last(tmp_path)}/fingertip-search-second-%j.out"
-    assert "submitted job 100: search second" in capsys.readouterr().out
+    assert "submitted the search as Slurm job 100" in capsys.readouterr().out
 
 
 def test_the_final_run_needs_a_winner_first(slurm_commands, tmp_path: Path) -> None:
@@ -172,6 +176,17 @@ def test_stop_cancels_a_study_with_its_driver_first(slurm_commands, tmp_path: Pa
     main(["stop", "resnet50", "--runs", str(tmp_path)])
     assert slurm_commands.asked("scancel") == [["102", "103"]]
     assert "cancelled 102: drives the search resnet50" in capsys.readouterr().out
+
+
+def test_stop_takes_the_workers_that_a_driver_submits_while_it_ends(
+    slurm_commands, tmp_path: Path, capsys
+) -> None:
+    slurm_commands.answer("squeue", QUEUE)
+    worker = next(line for line in QUEUE.splitlines(keepends=True) if line.startswith("103|"))
+    slurm_commands.answer("late", worker.replace("103|", "110|", 1))
+    main(["stop", "resnet50", "--runs", str(tmp_path)])
+    assert slurm_commands.asked("scancel") == [["102", "103"], ["110"]]
+    assert "cancelled 110: runs trials of resnet50" in capsys.readouterr().out
 
 
 def test_stop_touches_no_job_of_another_project(slurm_commands, tmp_path: Path) -> None:
