@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -215,6 +216,22 @@ def test_logs_are_found_by_job_task_model_and_run(slurm_commands, tmp_path: Path
         capsys.readouterr()
         main(["logs", what, "--runs", str(tmp_path)])
         assert capsys.readouterr().out.endswith(f"<==\ntask {expected}\n"), what
+
+
+def test_following_waits_for_a_job_to_start_and_says_why(slurm_commands, tmp_path: Path) -> None:
+    main([*TRAIN, "--model", "convnext", "--runs", str(tmp_path)])
+    pending = "100|PENDING|Priority||N/A|N/A|fingertip-train-convnext\n"
+    slurm_commands.answer("squeue", pending)
+    command = [sys.executable, "-m", "slurm.launch", "logs", "100", "-f", "--runs", str(tmp_path)]
+    following = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert following.stdout is not None
+    assert following.stdout.readline() == "waiting: job 100 Priority: others are before it\n"
+    (last(tmp_path) / "fingertip-train-convnext-100.out").write_text("started\n")
+    assert following.stdout.readline().startswith("==> ")
+    assert following.stdout.readline() == "started\n"
+    following.send_signal(signal.SIGINT)
+    assert following.communicate(timeout=10)[0].strip() == "left; the job goes on"
+    assert following.returncode == 0
 
 
 def test_logs_shows_the_last_lines(slurm_commands, tmp_path: Path, capsys) -> None:
