@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.errors import StudyError
+from pipeline.jsonl import read_jsonl
 
 FORMAT = 1
 
@@ -269,36 +270,3 @@ def record_of(tree: dict[str, Any], where: str) -> Record:
     if isinstance(record, Begun) and record.format != FORMAT:
         raise StudyError(f"{where}: format {record.format}; this version reads format {FORMAT}")
     return record
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line; none if there is no file.
-
-    A last line without its line break was torn off while it was written and is dropped. Raises StudyError
-    naming any other line that is not a JSON object.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    lines = content[: intact_length(content)].splitlines()
-    return [_object(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def intact_length(content: bytes) -> int:
-    """How many bytes of a file of lines are left without a torn last line."""
-    return content.rfind(b"\n") + 1
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        tree = json.loads(line)
-    except ValueError:
-        tree = None
-    if not isinstance(tree, dict):
-        shown = line[:40].decode("utf-8", errors="replace")
-        raise StudyError(
-            f"{where}: {shown!r} is not a JSON object; the file was damaged after it was written. "
-            "Restore it, or remove the study's folder and start again"
-        )
-    return tree

@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import IO
 
 from pipeline.errors import DiskError, StudyError
+from pipeline.jsonl import intact_length
 from pipeline.paths import StudyPaths, write_text_atomically
-from pipeline.records import Record, intact_length, read_journal, seconds_now
+from pipeline.records import Record, read_journal, seconds_now
 from tune.scratch import remove_abandoned
 
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.1

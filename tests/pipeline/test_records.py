@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StudyError
+from pipeline.jsonl import read_jsonl
 from pipeline.records import (
     Begun,
     Drawn,
@@ -15,7 +16,6 @@ from pipeline.records import (
     Started,
     fold,
     read_journal,
-    read_jsonl,
     record_of,
 )
 
