@@ -19,9 +19,10 @@ from tune.check import Facts, check_data
 from tune.journal import Journal
 from tune.place import Place
 from tune.plan import Plan
-from tune.progress import WIDTH, Progress, best_of, mm, short
+from tune.progress import WIDTH, Progress, mm, short
 from tune.prune import prune
 from tune.quiet import chatter_to
+from tune.ranking import best_of
 from tune.request import Request, read_request, refuse_other
 from tune.session import Fit, Task
 from tune.study import Study

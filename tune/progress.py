@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from textwrap import fill
 from types import TracebackType
@@ -24,7 +24,8 @@ from pipeline.config import Scheduler
 from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started, TrialState
 from pipeline.schedule import label
 from pipeline.units import to_mm
-from tune.study import Study, best_first
+from tune.ranking import best_of
+from tune.study import Study
 
 WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
@@ -47,11 +48,6 @@ def _short_value(value: Any) -> str:
     if isinstance(value, Mapping):
         return label(SCHEDULER.validate_python(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def best_of(trials: Iterable[TrialState]) -> TrialState | None:
-    """The trial with the lowest RMSE that has not failed; None before there is one."""
-    return next(iter(best_first(trials)), None)
 
 
 def line_for(study: Study, record: Record) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.paths import StudyPaths
 from pipeline.records import TrialState
-from tune.study import best_first
+from tune.ranking import best_first
 
 
 def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int, in_line: Container[int] = ()) -> None:

@@ -155,7 +155,8 @@ def studies_table(studies: list[StudyPaths]) -> Table:
 def study_cells(study: StudyPaths) -> list[str]:
     """What a study's records say, or why they cannot be read: one bad study must not hide the others."""
     from pipeline.errors import PipelineError
-    from tune.progress import best_of, mm
+    from tune.progress import mm
+    from tune.ranking import best_of
     from tune.request import read_request
 
     try:

@@ -7,12 +7,11 @@ goes on; nothing about it lives anywhere else.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
-from pipeline.errors import DiskError, StudyError
+from pipeline.errors import DiskError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
     Begun,
@@ -30,12 +29,9 @@ from pipeline.records import (
 )
 from tune.asha import Rungs
 from tune.chances import Chances
+from tune.failures import MAX_LOSSES, FalseStarts, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Outcome, Sampler, canonical, make_sampler
-
-MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
-MAX_FALSE_STARTS = 5
-MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
 
 Listener = Callable[["Study", Record], None]
 
@@ -74,7 +70,7 @@ class Study:
         self._sampler = sampler or make_sampler(experiment.search, base)
         self._taken: set[str] = set()
         self._assigned: set[int] = set()
-        self._false_starts = 0
+        self._false_starts = FalseStarts()
         records = journal.read()
         self._rungs = Rungs.from_journal(experiment.search, records)
         self._chances = Chances(experiment.search)
@@ -173,7 +169,7 @@ class Study:
         """A worker has begun an attempt; it is to stop if that is not the next one."""
         if attempt != len(self.trials[trial].attempts) + 1:
             return "stop"
-        self._false_starts = 0
+        self._false_starts.none()
         self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
         return "continue"
 
@@ -211,22 +207,7 @@ class Study:
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
         self._assigned.discard(trial)
-        self._refuse_hopeless()
-
-    def _refuse_hopeless(self) -> None:
-        """Spares the trials that are left an error that is not theirs."""
-        if any(trial.epochs for trial in self.trials.values()):
-            return
-        ended = [trial for trial in self.trials.values() if not trial.unfinished]
-        if len(ended) < MAX_SAME_FAILURES:
-            return
-        if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
-            raise StudyError(
-                f"study {self.name}: the first {len(ended)} trials failed of the same error, and the others "
-                f"would too:\n{ended[0].message.strip()}\n"
-                "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "
-                "if it stays, the same command goes on with the trials that are left"
-            )
+        refuse_hopeless(self.name, self.trials.values())
 
     def stuck(self, trial: int, message: str) -> DiskError:
         """The end of a search whose workers the disk fails: no trial's fault, and each would meet it."""
@@ -250,7 +231,7 @@ class Study:
             return
         if attempt > len(state.attempts):
             if counted:
-                self._false_start(message)
+                self._false_starts.one_more(message, self.paths.log)
             self._waiting.append(trial)
             return
         self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted))
@@ -259,16 +240,6 @@ class Study:
             self._write(Ended(trial=trial, status="failed", reason="NODE_FAIL", message=why))
         else:
             self._waiting.append(trial)
-
-    def _false_start(self, message: str) -> None:
-        """A worker died before it could begin: no trial's fault, and if it goes on, everybody's problem."""
-        self._false_starts += 1
-        if self._false_starts > MAX_FALSE_STARTS:
-            raise StudyError(
-                f"{self._false_starts} workers in a row died before they could begin a trial; "
-                f"the last one: {message}. No trial was lost: mend that and give the same command again "
-                f"(all they said is in {self.paths.log})"
-            )
 
     def _write(self, record: Record) -> None:
         self._journal.append(record)
@@ -283,18 +254,7 @@ class Study:
             self._taken.add(canonical(record.values))
 
 
-def best_first(trials: Iterable[TrialState]) -> list[TrialState]:
-    """The trials that have a result and have not failed, lowest RMSE first."""
-    scored = [(t.best_rmse, t.number, t) for t in trials if t.best_rmse is not None and t.status != "failed"]
-    return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
-
-
 def _is_given_up(state: TrialState, attempt: int) -> bool:
     """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
     begun = len(state.attempts)
     return attempt < begun or (attempt == begun and state.status == "waiting")
-
-
-def _cause(trial: TrialState) -> str:
-    """What a trial failed of, without the numbers that tell it from others."""
-    return re.sub(r"\d+", "#", trial.message.strip().rpartition("\n")[2])

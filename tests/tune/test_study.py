@@ -10,8 +10,9 @@ from pipeline.paths import StudyPaths
 from pipeline.records import Epoch, Record, Revived, fold, read_journal
 from tune.asha import Rungs
 from tune.chances import Chances
+from tune.failures import MAX_LOSSES
 from tune.journal import Journal
-from tune.study import MAX_LOSSES, Assignment, Study
+from tune.study import Assignment, Study
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
 

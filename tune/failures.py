@@ -1,0 +1,59 @@
+"""When failures are held to be nobody's but the request's, and end a search instead of its trials."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pipeline.errors import StudyError
+from pipeline.records import TrialState
+
+MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
+MAX_FALSE_STARTS = 5
+MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
+
+
+def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
+    """Spares the trials that are left an error that is not theirs.
+
+    Raises StudyError if the first trials have all failed of the same error.
+    """
+    trials = list(trials)
+    if any(trial.epochs for trial in trials):
+        return
+    ended = [trial for trial in trials if not trial.unfinished]
+    if len(ended) < MAX_SAME_FAILURES:
+        return
+    if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
+        raise StudyError(
+            f"study {study}: the first {len(ended)} trials failed of the same error, and the others "
+            f"would too:\n{ended[0].message.strip()}\n"
+            "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "
+            "if it stays, the same command goes on with the trials that are left"
+        )
+
+
+def _cause(trial: TrialState) -> str:
+    """What a trial failed of, without the numbers that tell it from others."""
+    return re.sub(r"\d+", "#", trial.message.strip().rpartition("\n")[2])
+
+
+class FalseStarts:
+    """Workers that died before they could begin: no trial's fault, and if it goes on, everybody's problem."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def none(self) -> None:
+        """A worker has begun."""
+        self._in_a_row = 0
+
+    def one_more(self, message: str, log: object) -> None:
+        """Raises StudyError if that goes on; `log`: where to read more."""
+        self._in_a_row += 1
+        if self._in_a_row > MAX_FALSE_STARTS:
+            raise StudyError(
+                f"{self._in_a_row} workers in a row died before they could begin a trial; "
+                f"the last one: {message}. No trial was lost: mend that and give the same command again "
+                f"(all they said is in {log})"
+            )
