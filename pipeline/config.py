@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -32,6 +33,13 @@ def _known_split(text: str) -> str:
 
 
 SplitText = Annotated[str, AfterValidator(_known_split), Field(description="see pipeline.data.split")]
+
+
+def _local(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+Moment = Annotated[datetime, AfterValidator(_local), Field(description="local time, or with an offset")]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 SamplerName = Literal["random", "tpe"]
 LossName = Literal["mse", "smooth_l1"]
@@ -175,7 +183,7 @@ class SearchConfig(Strict):
 
     Rungs lie at grace x reduction^i epochs; a trial goes on past a rung if it is among the best 1/reduction
     of the trials that reached it so far (ASHA, arXiv:1810.05934). What that leaves of `share` goes to trials
-    that were stopped (tune.chances).
+    that were stopped (tune.chances). A budget may end a study earlier (tune.budget).
     """
 
     trials: int = Field(64, ge=1)
@@ -194,6 +202,10 @@ class SearchConfig(Strict):
         gt=0,
         description="train.ema_epochs of trials where that is null: rungs judge by the better weights",
     )
+    gpu_hours: float | None = Field(
+        None, gt=0, description="of all workers together, from when each is held; null: no limit"
+    )
+    deadline: Moment | None = None
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})
 
@@ -209,6 +221,11 @@ class SearchConfig(Strict):
     def first_rung(self) -> int:
         """The epoch at which trials are judged first."""
         return self.grace or math.ceil(self.epochs / 27)
+
+    @property
+    def affordable_share(self) -> float:
+        """`share`, or all epochs where GPU hours were given to be used; 0: no second chances in any case."""
+        return 1.0 if self.gpu_hours is not None and self.share else self.share
 
 
 class FinalConfig(Strict):

@@ -129,6 +129,24 @@ class Revived(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resumed(Record):
+    """A trial that the budget had stopped goes on: there is more of it now."""
+
+    event: ClassVar[str] = "resumed"
+
+    trial: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held(Record):
+    """The workers that the study holds, busy or not, by names that no other worker ever has."""
+
+    event: ClassVar[str] = "held"
+
+    workers: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ended(Record):
     """A trial is over; `reason` as in the leaderboard, `message` for a person."""
 
@@ -141,7 +159,7 @@ class Ended(Record):
 
 
 KINDS: dict[str, type[Record]] = {
-    kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Ended)
+    kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
 }
 
 
@@ -192,8 +210,9 @@ class TrialState:
         self.status = "waiting"
 
     def revive(self) -> None:
-        """Takes a second chance."""
+        """Goes on after its end."""
         self.status, self.finished = "waiting", None
+        self.reason = self.message = ""
 
     def add(self, record: Epoch) -> None:
         """Takes an epoch; one that is known already changes nothing."""
@@ -235,7 +254,7 @@ def advance(trials: dict[int, TrialState], record: Record) -> None:
             _known(trials, record.trial).add(record)
         case Lost():
             _known(trials, record.trial).lose(record)
-        case Revived():
+        case Revived() | Resumed():
             _known(trials, record.trial).revive()
         case Ended():
             _known(trials, record.trial).end(record)

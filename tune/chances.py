@@ -1,6 +1,7 @@
 """Second chances for trials that a rung has stopped, as a fold over the journal.
 
-Once every trial has been drawn, what is left of the study's share of epochs goes to stopped trials: three
+Once every trial has been drawn, what is left of the study's share of epochs (where GPU hours are given, of
+those) goes to stopped trials: three
 times in four to the most promising one, which is judged again at its next rung; else to one drawn by lot,
 which then runs to its end. The first undoes what rungs did to trials that looked bad early; the second is a
 random search that runs beside: where rungs say nothing about the end, the search still gets on. Few go on
@@ -40,7 +41,7 @@ class Chances:
 
     def __init__(self, search: SearchConfig) -> None:
         self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
-        self._budget = math.floor(search.share * search.trials * search.epochs)
+        self._budget = math.floor(search.affordable_share * search.trials * search.epochs)
         self._at_once = search.chances or math.ceil(search.trials / TRIALS_A_CHANCE)
         self._going: set[int] = set()  # trials that run on a second chance
         self._spent = 0  # epochs on record

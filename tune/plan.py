@@ -18,6 +18,7 @@ from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
 from tune.asha import milestones
+from tune.budget_plan import budget_lines
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
 from tune.progress import short
@@ -150,6 +151,7 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
         ("device", _device_line(experiment, gpus)),
         ("data", _data_line(args.data, workspace, experiment.twin)),
         *_search_lines(experiment),
+        *budget_lines(workspace.study(study), experiment.search, workers.count),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
         ("stop", "Ctrl-C; the same command resumes" + (f" with --study {study}" if args.fresh else "")),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
@@ -189,6 +191,8 @@ def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
 def _overrides(args: Namespace) -> list[str]:
     flags = {"search.trials": args.trials, "search.epochs": args.epochs}
     flags |= {"search.sampler": args.sampler, "seed": args.seed}
+    flags |= {"search.gpu_hours": args.gpu_hours}
+    flags |= {"search.deadline": args.deadline and args.deadline.isoformat()}
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
 
 
@@ -250,6 +254,8 @@ def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
 
 
 def _share(search: SearchConfig) -> str:
+    if search.gpu_hours is not None:
+        return "as the budget allows; what rungs leave of it goes to stopped trials"
     most = int(search.share * search.trials * search.epochs)
     return f"{search.share:.0%} of all epochs, {most}; what rungs leave of it goes to stopped trials"
 

@@ -85,7 +85,10 @@ def _ends(trial: TrialState, record: Ended) -> str:
     if record.status == "failed":
         cause = record.message.strip().rpartition("\n")[2]
         return f"failed, {record.reason}: {cause}"
-    return f"{record.status}, best {mm(trial.best_rmse)} at epoch {trial.best_epoch}"
+    if record.reason == "BUDGET" and trial.best_rmse is None:
+        return record.message
+    by = " by the budget" if record.reason == "BUDGET" else ""
+    return f"{record.status}{by}, best {mm(trial.best_rmse)} at epoch {trial.best_epoch}"
 
 
 def status_line(study: Study, workers: int) -> str:
@@ -96,6 +99,8 @@ def status_line(study: Study, workers: int) -> str:
     best = best_of(trials)
     parts = [f"{done}/{study.experiment.search.trials} trials"]
     parts += [f"{counts[status]} {status}" for status in ("running", "stopped", "failed") if counts[status]]
+    if study.budget.limited:
+        parts.append(study.budget.text())
     if best is not None:
         parts.append(f"best {mm(best.best_rmse)} (trial {best.number})")
     left = seconds_left(study, workers)

@@ -13,9 +13,10 @@ from tune.ranking import best_first
 def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int, in_line: Container[int] = ()) -> None:
     """Removes what no trial needs any more; unfinished trials keep all.
 
-    An ended trial needs no state to resume from, unless it was stopped and is `in_line` to go on; one that
-    gets a second chance without that begins anew. Its best weights stay if it was completed or is one of the
-    `keep` best of the study. A trial that drops out of those never comes back, as the others only improve.
+    An ended trial needs no state to resume from, unless it was stopped and is `in_line` to go on, or waits
+    for a larger budget; one that gets a second chance without that begins anew. Its best weights stay if it
+    was completed or is one of the `keep` best of the study. A trial that drops out of those never comes back,
+    as the others only improve.
     """
     trials = list(trials)
     best = {trial.number for trial in best_first(trials)[:keep]}
@@ -23,7 +24,7 @@ def prune(paths: StudyPaths, trials: Iterable[TrialState], keep: int, in_line: C
         if trial.unfinished:
             continue
         run = paths.trial(trial.number)
-        if trial.number not in in_line:
+        if trial.number not in in_line and trial.reason != "BUDGET":
             _remove(run.latest)
         if trial.status != "completed" and trial.number not in best:
             _remove(run.best)

@@ -6,6 +6,8 @@ python -m tune.search --model NAME
 from __future__ import annotations
 
 import argparse
+import math
+from datetime import datetime
 
 from pipeline import cli
 
@@ -45,6 +47,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=cli.positive, metavar="N", help="trials at a time (default: see the plan)"
     )
+    parser.add_argument(
+        "--gpu-hours",
+        type=positive_number,
+        metavar="H",
+        help="what all workers together may use, from when each is held (without GPUs: worker hours)",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=moment,
+        metavar="TIME",
+        help="when the search has to be over: 2026-12-01T08:00, local time, or with an offset",
+    )
     parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
@@ -53,6 +67,27 @@ def build_parser() -> argparse.ArgumentParser:
         "--follow", action="store_true", help="on a cluster: show its output; Ctrl-C leaves it running"
     )
     return parser
+
+
+def positive_number(text: str) -> float:
+    """An argument that is a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number above 0 is needed")
+    return number
+
+
+def moment(text: str) -> datetime:
+    """An argument that is a moment, ISO 8601; local time if it has no offset."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a moment is needed, such as 2026-12-01T08:00 or 2026-12-01T08:00+01:00"
+        ) from None
 
 
 def main(argv: list[str] | None = None) -> None:

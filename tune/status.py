@@ -136,10 +136,16 @@ def driver_text(study: StudyPaths) -> str:
 
 def study_line(study: StudyPaths) -> str:
     """A study's heading."""
+    from pipeline.records import read_journal
+    from tune.budget import Budget
     from tune.request import read_request
 
     request = read_request(study)
-    return f"study {study.root.name}, {driver_text(study)}, profile {request.profile if request else '-'}"
+    line = f"study {study.root.name}, {driver_text(study)}, profile {request.profile if request else '-'}"
+    if request is None:
+        return line
+    budget = Budget.from_journal(request.experiment.search, read_journal(study.journal))
+    return f"{line}, {budget.text()}" if budget.limited else line
 
 
 def studies_table(studies: list[StudyPaths]) -> Table:

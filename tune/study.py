@@ -7,8 +7,8 @@ goes on; nothing about it lives anywhere else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.errors import DiskError
@@ -22,16 +22,20 @@ from pipeline.records import (
     Epoch,
     Lost,
     Record,
+    Resumed,
     Revived,
     Started,
     TrialState,
     advance,
+    seconds_now,
 )
 from tune.asha import Rungs
-from tune.chances import Chances
+from tune.budget import Budget
 from tune.failures import MAX_LOSSES, FalseStarts, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
-from tune.space import Outcome, Sampler, canonical, make_sampler
+from tune.ranking import best_first
+from tune.space import Sampler
+from tune.supply import Supply
 
 Listener = Callable[["Study", Record], None]
 
@@ -48,8 +52,8 @@ class Assignment:
 class Study:
     """A study on an open journal. `listen` is called after every record, which is then on disk.
 
-    Trials are drawn from the experiment's space unless another `sampler` is given. Raises StudyError if the
-    journal is damaged, ConfigError if the search space does not fit.
+    Trials are drawn from the experiment's space unless another `sampler` is given; `clock` tells seconds
+    since 1970. Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
     """
 
     def __init__(
@@ -59,33 +63,43 @@ class Study:
         journal: Journal | MemoryJournal,
         listen: Listener,
         sampler: Sampler | None = None,
+        clock: Callable[[], float] = seconds_now,
     ) -> None:
         self.name = name
         self.experiment = experiment
         self.trials: dict[int, TrialState] = {}
-        self.exhausted = False  # the space has no configuration left
         self._journal = journal
         self._listen = listen
-        base = experiment.trial(experiment.seed)
-        self._sampler = sampler or make_sampler(experiment.search, base)
-        self._taken: set[str] = set()
+        self._clock = clock
+        self._supply = Supply(name, experiment, sampler, clock)
         self._assigned: set[int] = set()
         self._false_starts = FalseStarts()
         records = journal.read()
         self._rungs = Rungs.from_journal(experiment.search, records)
-        self._chances = Chances(experiment.search)
         for record in records:
             self._absorb(record)
         self._waiting = [trial.number for trial in self.trials.values() if trial.unfinished]
+        self._waiting += [trial.number for trial in self._out_of_budget() if self._supply.affords(trial)]
         if not records:
             self._write(Begun(study=name))
+        self._drop_unaffordable()
         if not self._waiting:
-            self._draw()  # shows whether there is anything left to draw
+            self._offer(self._supply.draw(self.trials))  # shows whether there is anything left to draw
 
     @property
     def paths(self) -> StudyPaths:
         """The study's files."""
         return self._journal.paths
+
+    @property
+    def budget(self) -> Budget:
+        """What it has used, and what is left."""
+        return self._supply.budget
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space has no configuration left."""
+        return self._supply.exhausted
 
     @property
     def rung_epochs(self) -> list[int]:
@@ -100,9 +114,8 @@ class Study:
     @property
     def left(self) -> int:
         """How many trials have still to run, those that run now and second chances among them."""
-        undrawn = 0 if self.exhausted else self.experiment.search.trials - len(self.trials)
-        running = sum(trial.unfinished for trial in self.trials.values())
-        return max(undrawn, 0) + running + self._chances.affordable()
+        running = {trial.number for trial in self.trials.values() if trial.unfinished}
+        return len(running.union(self._waiting)) + self._supply.count(self.trials)
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -119,57 +132,78 @@ class Study:
     @property
     def complete(self) -> bool:
         """Whether every trial that there will be has ended."""
-        none_left = self.exhausted or len(self.trials) >= self.experiment.search.trials
-        idle = not self._assigned and not self._waiting
-        return none_left and idle and self._chances.next() is None
+        return not self._assigned and not self._waiting and self._supply.is_empty(self.trials)
 
     def next_trial(self) -> Assignment | None:
         """An unfinished trial that nobody works on, else a new one, else one that gets a second chance.
 
         None if there is none of these.
         """
-        for find in (self._draw, self._revive):
-            if not self._waiting:
-                find()
+        self._drop_unaffordable()
+        if not self._waiting:
+            self._offer(self._supply.next(self.trials))
         if not self._waiting:
             return None
         trial = self.trials[self._waiting.pop(0)]
+        if not trial.unfinished:
+            self._write(Resumed(trial=trial.number))
         self._assigned.add(trial.number)
-        config = self._sampler.config(trial.values, trial.seed)
-        return Assignment(trial.number, len(trial.attempts) + 1, config)
+        return Assignment(trial.number, len(trial.attempts) + 1, self._supply.config(trial))
 
-    def _draw(self) -> None:
-        number = len(self.trials)
-        if self.exhausted or number >= self.experiment.search.trials:
-            return
-        draw = self._sampler.draw(self.name, number, self._taken, self._outcomes())
-        if draw is None:
-            self.exhausted = True
-            return
-        self._write(Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source))
-        self._waiting.append(number)
+    def _offer(self, record: Drawn | Revived | None) -> None:
+        """Lets a trial wait for a worker."""
+        if record is not None:
+            self._write(record)
+            self._waiting.append(record.trial)
 
-    def _outcomes(self) -> list[Outcome]:
-        if self.experiment.search.sampler == "random":
-            return []
-        teaching = (t for t in self.trials.values() if t.status != "failed" or t.reason == "DIVERGED")
-        return [Outcome(trial.values, self._chances.promise(trial)) for trial in teaching]
+    def _out_of_budget(self) -> list[TrialState]:
+        """The trials that a smaller budget has stopped, best first."""
+        stopped = [trial for trial in self.trials.values() if trial.reason == "BUDGET"]
+        return best_first(stopped) + [trial for trial in stopped if trial.best_rmse is None]
 
-    def _revive(self) -> None:
-        chance = self._chances.next()
-        if chance is not None:
-            self._write(Revived(trial=chance.trial, to_end=chance.to_end))
-            self._waiting.append(chance.trial)
+    def _drop_unaffordable(self) -> None:
+        """Ends the waiting trials that what is left of the budget is not enough for."""
+        dropped = [number for number in self._waiting if not self._supply.affords(self.trials[number])]
+        for number in dropped:
+            self._waiting.remove(number)
+            self._end_by_budget(self.trials[number])
+
+    def _end_by_budget(self, trial: TrialState) -> None:
+        self._assigned.discard(trial.number)
+        if trial.unfinished:
+            why = f"the budget leaves no time for it: {self.budget.text()}"
+            self._write(Ended(trial=trial.number, status="stopped", reason="BUDGET", message=why))
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the budget is spent and nobody trains: no worker need come any more."""
+        running = any(self.trials[number].status == "running" for number in self._assigned)
+        return not running and not self.budget.fits(0)
+
+    def close(self) -> None:
+        """Ends every trial that has not begun; the budget is spent."""
+        for number in [*self._waiting, *self._assigned]:
+            self._end_by_budget(self.trials[number])
+        self._waiting.clear()
+
+    def held(self, workers: Collection[str]) -> None:
+        """Tells the study, again and again, which workers it holds; their names are theirs for ever."""
+        record = self.budget.report(workers)
+        if record is not None:
+            self._write(record)
 
     def in_line(self, count: int) -> list[int]:
         """The stopped trials most likely to go on."""
-        return self._chances.in_line(count)
+        return self._supply.chances.in_line(count)
 
     def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> Decision:
         """A worker has begun an attempt; it is to stop if that is not the next one."""
         if attempt != len(self.trials[trial].attempts) + 1:
             return "stop"
         self._false_starts.none()
+        if not self._supply.affords(self.trials[trial]):
+            self._end_by_budget(self.trials[trial])
+            return "stop"
         self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
         return "continue"
 
@@ -194,7 +228,11 @@ class Study:
         )
         if verdict.decision == "stop":
             self._assigned.discard(trial)
-        return verdict.decision
+            return "stop"
+        if epoch < self.experiment.search.epochs and not self._supply.affords_epoch(state):
+            self._end_by_budget(state)
+            return "stop"
+        return "continue"
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
         """An attempt has come to its end by itself, and the trial with it.
@@ -242,6 +280,7 @@ class Study:
             self._waiting.append(trial)
 
     def _write(self, record: Record) -> None:
+        record = replace(record, time=self._clock())
         self._journal.append(record)
         self._absorb(record)
         self._rungs.take(record)
@@ -249,9 +288,7 @@ class Study:
 
     def _absorb(self, record: Record) -> None:
         advance(self.trials, record)
-        self._chances.take(record)
-        if isinstance(record, Drawn):
-            self._taken.add(canonical(record.values))
+        self._supply.take(record)
 
 
 def _is_given_up(state: TrialState, attempt: int) -> bool:

@@ -123,7 +123,7 @@ def test_a_damaged_line_is_refused_by_number(tmp_path: Path) -> None:
     [
         (
             {"event": "dreamt"},
-            "event 'dreamt' is not one of study, drawn, started, epoch, lost, revived, ended",
+            "event 'dreamt' is not one of study, drawn, started, epoch, lost, revived, resumed, held, ended",
         ),
         ({"event": "lost", "trial": 1}, "not a 'lost' record: .*missing"),
         ({"event": "study", "study": "s", "format": 9}, "format 9; this version reads format 1"),

@@ -60,6 +60,13 @@ def test_a_chance_is_given_only_if_the_share_reaches_for_it(share: float, given:
     assert (Chances.from_journal(search(share), stopped).next() is not None) == given
 
 
+@pytest.mark.parametrize(("share", "going_on"), [(0.0, 0), (0.1, 3)])
+def test_gpu_hours_are_used_beyond_the_share(share: float, going_on: int) -> None:
+    stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in (0, 1, 2)]
+    given = search(share).model_copy(update={"gpu_hours": 10.0})
+    assert Chances.from_journal(given, stopped).affordable() == going_on
+
+
 def test_what_running_chances_will_cost_is_spoken_for() -> None:
     stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in (0, 1, 2)]
     chances = Chances.from_journal(search(6 / 36), [*stopped, Revived(trial=0, to_end=False)])

@@ -1,0 +1,36 @@
+"""What a plan tells of a study's budget, and whether it fits as far as epochs have been measured."""
+
+from __future__ import annotations
+
+from pipeline.config import SearchConfig
+from pipeline.errors import ConfigError
+from pipeline.paths import StudyPaths
+from pipeline.records import TrialState, fold, read_journal, seconds_now
+from tune.budget import Budget, clock_text
+
+
+def budget_lines(paths: StudyPaths, search: SearchConfig, workers: int) -> list[tuple[str, str]]:
+    """The plan's line about the budget; none without one.
+
+    Raises ConfigError for a new study whose deadline has passed.
+    """
+    records = read_journal(paths.journal)
+    budget = Budget.from_journal(search, records)
+    if not budget.limited:
+        return []
+    if search.deadline is not None and not records and search.deadline.timestamp() <= seconds_now():
+        raise ConfigError(
+            f"--deadline {search.deadline.isoformat()}: has passed, it is {clock_text(seconds_now())}; "
+            "give a later one"
+        )
+    told = budget.prospect(epochs_left(search, fold(records)), workers)
+    return [("budget", f"{budget.text()}; {told}")]
+
+
+def epochs_left(search: SearchConfig, trials: dict[int, TrialState]) -> float:
+    """About how many epochs a study has still to train: trials to come are as long as those that ended."""
+    done = sum(len(trial.epochs) for trial in trials.values())
+    ended = [len(trial.epochs) for trial in trials.values() if not trial.unfinished and trial.epochs]
+    mean = sum(ended) / len(ended) if ended else search.epochs * search.share
+    to_come = max(search.trials - len(ended), 0) * mean
+    return max(to_come, search.share * search.trials * search.epochs - done, 0)
