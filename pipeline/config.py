@@ -206,6 +206,7 @@ class SearchConfig(Strict):
         None, gt=0, description="of all workers together, from when each is held; null: no limit"
     )
     deadline: Moment | None = None
+    confirm: int = Field(0, ge=0, description="the best trials to run again with other seeds")
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})
 

@@ -21,7 +21,7 @@ from pipeline.jsonl import read_jsonl
 FORMAT = 1
 
 Decision = Literal["continue", "stop"]
-Source = Literal["configured", "random", "tpe"]
+Source = Literal["configured", "random", "tpe", "confirm"]
 EndStatus = Literal["completed", "stopped", "failed"]
 Status = Literal["waiting", "running", "completed", "stopped", "failed"]
 UNFINISHED: tuple[Status, ...] = ("waiting", "running")
@@ -61,7 +61,10 @@ class Begun(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn(Record):
-    """A trial exists: its dotted configuration keys, its training seed, and where the values came from."""
+    """A trial exists: its dotted configuration keys, its training seed, and where the values came from.
+
+    `confirms`: the trial whose setting it repeats, to its end, with another seed.
+    """
 
     event: ClassVar[str] = "drawn"
 
@@ -69,6 +72,7 @@ class Drawn(Record):
     values: dict[str, Any]
     seed: int
     source: Source
+    confirms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +176,7 @@ class TrialState:
     seed: int
     source: Source
     drawn: float
+    confirms: int | None = None
     status: Status = "waiting"
     attempts: list[Started] = field(default_factory=list)
     losses: int = 0
@@ -246,7 +251,7 @@ def advance(trials: dict[int, TrialState], record: Record) -> None:
     match record:
         case Drawn():
             trials[record.trial] = TrialState(
-                record.trial, record.values, record.seed, record.source, record.time
+                record.trial, record.values, record.seed, record.source, record.time, record.confirms
             )
         case Started():
             _known(trials, record.trial).start(record)

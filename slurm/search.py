@@ -134,6 +134,7 @@ def driver_arguments(args: Namespace, plans: Sequence[Plan]) -> list[str]:
         "--workers": args.workers,
         "--gpu-hours": args.gpu_hours,
         "--deadline": args.deadline and args.deadline.isoformat(),
+        "--confirm": args.confirm,
         "--sampler": args.sampler,
         "--seed": args.seed,
     }

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.config import SearchConfig
-from pipeline.records import Decision, Epoch, Record, Revived
+from pipeline.records import Decision, Drawn, Epoch, Record, Revived
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Rungs:
         self._reduction = reduction
         self._rungs = {epoch: Rung() for epoch in self.milestones}
         self._spared: set[int] = set()
+        self._exempt: set[int] = set()
 
     @classmethod
     def of(cls, search: SearchConfig) -> Rungs:
@@ -69,14 +70,16 @@ class Rungs:
         return rungs
 
     def take(self, record: Record) -> None:
-        """Spares a trial that is to run to its end."""
+        """Spares a trial that is to run to its end; one that confirms another is not even judged."""
+        if isinstance(record, Drawn) and record.confirms is not None:
+            self._exempt.add(record.trial)
         if isinstance(record, Revived) and record.to_end:
             self._spared.add(record.trial)
 
     def decide(self, trial: int, epoch: int, rmse: float) -> Verdict:
         """Judges a trial's epoch (RMSE in metres) and enters it in the rung, once."""
         rung = self._rungs.get(epoch)
-        if rung is None or trial in rung.trials:
+        if rung is None or trial in rung.trials or trial in self._exempt:
             return GO_ON
         number = self.milestones.index(epoch) + 1
         if not math.isfinite(rmse):

@@ -6,7 +6,8 @@ have been; a worker that outlives its driver is paid for all along. Without GPUs
 
 A trial starts only if it can reach its first rung in what is left, judged by the study's mean epoch; it
 is stopped at the end of an epoch if another does not fit. So no worker begins an epoch after the budget is
-spent, and what is used beyond it is at most the epoch that each was in. No Ray here.
+spent, and what is used beyond it is at most the epoch that each was in. A search that is to be confirmed
+leaves the time for that, at most half of all. No Ray here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 
 from pipeline.config import SearchConfig
-from pipeline.records import Epoch, Held, Record, seconds_now
+from pipeline.records import Begun, Epoch, Held, Record, seconds_now
+from pipeline.spread import SEEDS
 
 BEAT_S = 60.0  # between two records of the workers that are held, if nothing changes
 SECONDS_PER_HOUR = 3600.0
@@ -29,6 +31,8 @@ class Budget:
         self._limit_s = math.inf if search.gpu_hours is None else search.gpu_hours * SECONDS_PER_HOUR
         self._deadline = math.inf if search.deadline is None else search.deadline.timestamp()
         self._clock = clock
+        self._repeats, self._repeat_epochs = search.confirm * (SEEDS - 1), search.epochs
+        self._begun = -math.inf
         self._used_s = 0.0
         self._workers: frozenset[str] = frozenset()  # held now, or by the driver before
         self._crew = 1  # how many they are, or were last
@@ -47,6 +51,8 @@ class Budget:
     def take(self, record: Record) -> None:
         """One step of the fold."""
         match record:
+            case Begun():
+                self._begun = record.time
             case Epoch():
                 self._epochs += 1
                 self._epochs_s += record.seconds
@@ -91,16 +97,22 @@ class Budget:
         """What an epoch takes, the mean; 0 before one was measured."""
         return self._epochs_s / self._epochs if self._epochs else 0.0
 
-    def seconds_left(self) -> float:
-        """How long the workers of now can go on, all of them."""
+    def seconds_left(self, confirming: bool = False) -> float:
+        """How long the workers of now can go on, all of them; a search leaves time to confirm its best."""
         if not self.limited:
             return math.inf
-        by_hours = (self._limit_s - self.used_s) / self._crew
-        return min(by_hours, self._deadline - self._clock())
+        reserve_s = 0.0 if confirming else self._reserve_s()
+        by_hours = self._limit_s - self.used_s - min(reserve_s * self._crew, self._limit_s / 2)
+        by_time = self._deadline - self._clock() - min(reserve_s, (self._deadline - self._begun) / 2)
+        return min(by_hours / self._crew, by_time)
 
-    def fits(self, epochs: float, epoch_s: float | None = None) -> bool:
+    def _reserve_s(self) -> float:
+        """How long the workers of now take to confirm the best trials."""
+        return math.ceil(self._repeats / self._crew) * self._repeat_epochs * self.epoch_s
+
+    def fits(self, epochs: float, epoch_s: float | None = None, confirming: bool = False) -> bool:
         """Whether so many epochs, of the study's mean length or the one given, can be trained from now on."""
-        left = self.seconds_left()
+        left = self.seconds_left(confirming)
         return left > 0 and epochs * (self.epoch_s if epoch_s is None else epoch_s) <= left
 
     def trials(self, epochs: int) -> float:

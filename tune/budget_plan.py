@@ -6,6 +6,7 @@ from pipeline.config import SearchConfig
 from pipeline.errors import ConfigError
 from pipeline.paths import StudyPaths
 from pipeline.records import TrialState, fold, read_journal, seconds_now
+from pipeline.spread import SEEDS
 from tune.budget import Budget, clock_text
 
 
@@ -29,8 +30,10 @@ def budget_lines(paths: StudyPaths, search: SearchConfig, workers: int) -> list[
 
 def epochs_left(search: SearchConfig, trials: dict[int, TrialState]) -> float:
     """About how many epochs a study has still to train: trials to come are as long as those that ended."""
-    done = sum(len(trial.epochs) for trial in trials.values())
-    ended = [len(trial.epochs) for trial in trials.values() if not trial.unfinished and trial.epochs]
+    searched = [trial for trial in trials.values() if trial.confirms is None]
+    done = sum(len(trial.epochs) for trial in searched)
+    ended = [len(trial.epochs) for trial in searched if not trial.unfinished and trial.epochs]
     mean = sum(ended) / len(ended) if ended else search.epochs * search.share
     to_come = max(search.trials - len(ended), 0) * mean
-    return max(to_come, search.share * search.trials * search.epochs - done, 0)
+    repeats = max(search.confirm * (SEEDS - 1) - (len(trials) - len(searched)), 0)
+    return max(to_come, search.share * search.trials * search.epochs - done, 0) + repeats * search.epochs

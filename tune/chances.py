@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.config import SearchConfig
-from pipeline.records import Ended, Epoch, Record, Revived, TrialState
+from pipeline.records import Drawn, Ended, Epoch, Record, Revived, TrialState
 from tune.asha import milestones, quantile
 
 TRIALS_A_CHANCE = 32  # in the study, for each that goes on at a time
@@ -43,6 +43,7 @@ class Chances:
         self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
         self._budget = math.floor(search.affordable_share * search.trials * search.epochs)
         self._at_once = search.chances or math.ceil(search.trials / TRIALS_A_CHANCE)
+        self._confirming: set[int] = set()  # trials that are none of the search's
         self._going: set[int] = set()  # trials that run on a second chance
         self._spent = 0  # epochs on record
         self._reserved: dict[int, int] = {}  # trial: epochs to go on its chance; below 0 once past that rung
@@ -65,6 +66,10 @@ class Chances:
     def take(self, record: Record) -> None:
         """One step of the fold."""
         match record:
+            case Drawn() if record.confirms is not None:
+                self._confirming.add(record.trial)
+            case Epoch() | Ended() if record.trial in self._confirming:
+                pass
             case Epoch():
                 self._trained(record)
             case Revived():

@@ -17,6 +17,7 @@ from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
+from pipeline.spread import SEEDS
 from tune.asha import milestones
 from tune.budget_plan import budget_lines
 from tune.check import Facts, check_data, check_experiment
@@ -191,7 +192,7 @@ def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
 def _overrides(args: Namespace) -> list[str]:
     flags = {"search.trials": args.trials, "search.epochs": args.epochs}
     flags |= {"search.sampler": args.sampler, "seed": args.seed}
-    flags |= {"search.gpu_hours": args.gpu_hours}
+    flags |= {"search.gpu_hours": args.gpu_hours, "search.confirm": args.confirm}
     flags |= {"search.deadline": args.deadline and args.deadline.isoformat()}
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
 
@@ -249,6 +250,7 @@ def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
         ("trials", f"{search.trials} of up to {_plural(search.epochs, 'epoch')}, seed {experiment.seed}"),
         ("rungs", f"{judged}; the best 1/{search.reduction} go on" if rungs else judged),
         *([("share", _share(search))] if rungs and search.share else []),
+        *([("confirm", _confirm(search))] if search.confirm else []),
         ("space", f"{space or 'empty'}; the configured setting comes first"),
     ]
 
@@ -258,6 +260,11 @@ def _share(search: SearchConfig) -> str:
         return "as the budget allows; what rungs leave of it goes to stopped trials"
     most = int(search.share * search.trials * search.epochs)
     return f"{search.share:.0%} of all epochs, {most}; what rungs leave of it goes to stopped trials"
+
+
+def _confirm(search: SearchConfig) -> str:
+    best = "the best setting runs" if search.confirm == 1 else f"the best {search.confirm} settings run"
+    return f"{best} again at the end, for {SEEDS} seeds each, and are ranked by their mean"
 
 
 def _range(distribution: Distribution) -> str:

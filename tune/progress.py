@@ -24,7 +24,7 @@ from pipeline.config import Scheduler
 from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started, TrialState
 from pipeline.schedule import label
 from pipeline.units import to_mm
-from tune.ranking import best_of
+from tune.ranking import most_trusted
 from tune.study import Study
 
 WIDTH = 80  # of a line where there is no terminal
@@ -77,6 +77,8 @@ def _trial_line(number: int, text: str) -> str:
 def _begins(trial: TrialState, record: Started) -> str:
     if record.attempt > 1:
         return f"goes on after epoch {max(trial.epochs, default=0)} (attempt {record.attempt})"
+    if trial.confirms is not None:
+        return f"starts with the setting of trial {trial.confirms} and another seed, to confirm it"
     setting = "the configured setting: " if trial.source == "configured" else ""
     return f"starts with {setting}{short(trial.values) or 'nothing to vary'}"
 
@@ -95,9 +97,11 @@ def status_line(study: Study, workers: int) -> str:
     """How far the study is, in one line."""
     trials = study.trials.values()
     counts = Counter(trial.status for trial in trials)
-    done = sum(not trial.unfinished for trial in trials)
-    best = best_of(trials)
-    parts = [f"{done}/{study.experiment.search.trials} trials"]
+    done = Counter(trial.source == "confirm" for trial in trials if not trial.unfinished)
+    best = most_trusted(study.trials)
+    parts = [f"{done[False]}/{study.experiment.search.trials} trials"]
+    if any(trial.source == "confirm" for trial in trials):
+        parts.append(f"{done[True]} confirming runs")
     parts += [f"{counts[status]} {status}" for status in ("running", "stopped", "failed") if counts[status]]
     if study.budget.limited:
         parts.append(study.budget.text())
@@ -117,8 +121,8 @@ def seconds_left(study: Study, workers: int) -> float | None:
         return None
     mean = sum(ended) / len(ended)
     going = [_seconds_left_of(study, trial, mean) for trial in trials if trial.status == "running"]
-    done = sum(not trial.unfinished for trial in trials)
-    to_come = study.experiment.search.trials - done - len(going)
+    begun = sum(trial.confirms is None and trial.status != "waiting" for trial in trials)
+    to_come = study.experiment.search.trials - begun
     return max([(sum(going) + to_come * mean) / workers, *going])
 
 
@@ -127,7 +131,7 @@ def _seconds_left_of(study: Study, trial: TrialState, mean_s: float) -> float:
     if not trial.epochs:
         return mean_s
     epoch_s = trial.seconds / len(trial.epochs)
-    if trial.rung == len(study.rung_epochs):
+    if trial.rung == len(study.rung_epochs) or trial.confirms is not None:
         return (study.experiment.search.epochs - max(trial.epochs)) * epoch_s
     return max(mean_s - trial.seconds, epoch_s)
 

@@ -16,6 +16,7 @@ from pipeline.paths import StudyPaths, Workspace, write_text_atomically
 FREE_KEYS = (
     *("commit", "experiment.device", "experiment.checkpoint_every_s"),  # no influence on the result
     *("experiment.search.gpu_hours", "experiment.search.deadline"),  # what is left to do fits or does not
+    "experiment.search.confirm",  # comes after all that was searched
 )
 TRIALS_KEY = "experiment.search.trials"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

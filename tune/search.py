@@ -59,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="when the search has to be over: 2026-12-01T08:00, local time, or with an offset",
     )
+    parser.add_argument(
+        "--confirm",
+        type=cli.positive,
+        metavar="K",
+        help="run the best K again with other seeds, to trust the winner; may be added later",
+    )
     parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)

@@ -162,19 +162,20 @@ def study_cells(study: StudyPaths) -> list[str]:
     """What a study's records say, or why they cannot be read: one bad study must not hide the others."""
     from pipeline.errors import PipelineError
     from tune.progress import mm
-    from tune.ranking import best_of
+    from tune.ranking import most_trusted
     from tune.request import read_request
 
     try:
-        trials = trials_of(study).values()
+        states = trials_of(study)
         request = read_request(study)
     except (PipelineError, OSError) as error:
         return ["-", f"unreadable: {error}", "-", "-"]
     asked = request.experiment.search.trials if request else "?"
-    best = best_of(trials)
+    best = most_trusted(states)
+    trials = states.values()
     counts = Counter(trial.status for trial in trials)
     return [
-        f"{sum(not trial.unfinished for trial in trials)}/{asked}",
+        f"{sum(not trial.unfinished and trial.confirms is None for trial in trials)}/{asked}",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
         mm(best.best_rmse) if best else "-",
         str(best.number) if best else "-",
@@ -210,7 +211,8 @@ def trial_text(study: StudyPaths, trial: TrialState) -> str:
     lines = [
         f"trial {trial.number} of study {study.root.name}: {trial.status} {trial.reason}".rstrip(),
         f"folder   {study.trial(trial.number).root}",
-        f"seed     {trial.seed}; values from: {trial.source}",
+        f"seed     {trial.seed}; values from: {trial.source}"
+        + ("" if trial.confirms is None else f"s trial {trial.confirms}"),
         *(f"  {key} = {value}" for key, value in trial.values.items()),
         f"best     {mm(trial.best_rmse)} at epoch {trial.best_epoch or '-'}; rung {trial.rung or '-'}",
         f"time     {timedelta(seconds=round(trial.seconds))} in epochs",

@@ -2,7 +2,7 @@
 
 The training function resumes as the real one does: it reports what it had done before, then goes on. The
 variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`);
-GPU_HOURS is the study's budget.
+GPU_HOURS is the study's budget, CONFIRM how many of its best are run again.
 """
 
 import errno
@@ -71,7 +71,7 @@ def meet_fault(trial: int, attempt: int) -> None:
 
 def main() -> None:
     runs, data, trials, pause = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-    limit = {"gpu_hours": os.environ.get("GPU_HOURS")}
+    limit = {"gpu_hours": os.environ.get("GPU_HOURS"), "confirm": os.environ.get("CONFIRM", 0)}
     experiment = Experiment.model_validate(
         {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH, **limit}}
     )
