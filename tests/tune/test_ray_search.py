@@ -89,9 +89,11 @@ def assert_sound(paths: StudyPaths, trials: int) -> None:
     ends = [record.trial for record in final]
     assert len(set(ends)) == len(ends)
     rungs = Rungs(9, 1, 3)
-    for record in epochs:
-        verdict = rungs.decide(record.trial, record.epoch, record.rmse)
-        assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+    for record in records:
+        if isinstance(record, Epoch):
+            verdict = rungs.decide(record.trial, record.epoch, record.rmse)
+            assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+        rungs.take(record)
 
 
 def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) -> None:
