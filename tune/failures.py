@@ -1,9 +1,13 @@
-"""When failures are held to be nobody's but the request's, and end a search instead of its trials."""
+"""What follows from each failure of a trial, and when a failure is the request's and ends the search.
+
+Whatever happens, a trial is one of the study's trials, and the time that its workers were held is paid for.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pipeline.errors import StudyError
 from pipeline.records import TrialState
@@ -11,6 +15,45 @@ from pipeline.records import TrialState
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
 MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What a reason means for its trial.
+
+    retries: how often it is tried again, from its last checkpoint; None: as often as it happens. teaches:
+    whether the sampler is told of the setting: that it failed, or what it had reached by then.
+    """
+
+    retries: int | None
+    teaches: bool
+
+
+CONSEQUENCES = {
+    # training has split the batch as far as it goes; a larger GPU would do, so it says nothing of the setting
+    "CUDA_OOM": Consequence(retries=0, teaches=False),
+    # as Python sees it; a process that the system kills for its memory is a lost worker
+    "HOST_OOM": Consequence(retries=0, teaches=False),
+    # Slurm's doing: the worker's job reached its limit, or had to make room
+    "TIMEOUT": Consequence(retries=None, teaches=False),
+    "PREEMPTED": Consequence(retries=None, teaches=False),
+    # the worker is gone; where Slurm says that it took it away, that does not count
+    "NODE_FAIL": Consequence(retries=MAX_LOSSES, teaches=False),
+    # the same numbers would come again
+    "DIVERGED": Consequence(retries=0, teaches=True),
+    # an error in the code or the request: the first trials all failing of it end the search
+    "USER_ERROR": Consequence(retries=0, teaches=False),
+    # goes on when there is more of it
+    "BUDGET": Consequence(retries=None, teaches=True),
+    # the same command resumes it
+    "STOPPED_BY_USER": Consequence(retries=None, teaches=False),
+}
+
+
+def teaches(trial: TrialState) -> bool:
+    """Whether the sampler is told of a trial."""
+    known = CONSEQUENCES.get(trial.reason)
+    return trial.status != "failed" or (known is not None and known.teaches)
 
 
 def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:

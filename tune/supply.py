@@ -13,6 +13,7 @@ from pipeline.records import Drawn, Record, Revived, TrialState
 from tune.budget import Budget
 from tune.chances import Chance, Chances
 from tune.confirm import next_repeat, repeats_left
+from tune.failures import teaches
 from tune.space import Outcome, Sampler, canonical, make_sampler
 
 Trials = Mapping[int, TrialState]
@@ -94,8 +95,7 @@ class Supply:
     def _outcomes(self, trials: Trials) -> list[Outcome]:
         if self._search.sampler == "random":
             return []
-        searched = (trial for trial in trials.values() if trial.confirms is None)
-        teaching = (trial for trial in searched if trial.status != "failed" or trial.reason == "DIVERGED")
+        teaching = (trial for trial in trials.values() if trial.confirms is None and teaches(trial))
         return [Outcome(trial.values, self.chances.promise(trial)) for trial in teaching]
 
     def _revive(self) -> Revived | None:
