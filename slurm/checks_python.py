@@ -53,10 +53,23 @@ SYMPTOMS = {  # what a job that found no Python prints -> what to do
 
 def remedy_for(output: str) -> str:
     """What to do about what a job without a Python printed."""
-    return next(
-        (advice for pattern, advice in SYMPTOMS.items() if re.search(pattern, output)),
-        "mend `environment` in the profile: setup, container and python must lead to this project's Python",
+    general = (
+        "mend `environment` in the profile: setup, container and python must lead to this project's Python"
     )
+    return _known(output) or general
+
+
+def _known(output: str) -> str:
+    return next((advice for pattern, advice in SYMPTOMS.items() if re.search(pattern, output)), "")
+
+
+def complaints(output: str) -> Iterator[Finding]:
+    """A line that `environment.setup` printed and that explains a broken environment, if there is one."""
+    for line in output.splitlines():
+        remedy = "" if line.startswith("{") else _known(line)
+        if remedy:
+            yield warning("setup", f"environment.setup printed: {line.strip()}", remedy)
+            return
 
 
 def last_line(output: str) -> str:
@@ -69,7 +82,8 @@ def environment(cluster: Cluster) -> tuple[Finding, ...]:
     answer = ask("bash", "-c", script(cluster, _spec(cluster), repository()), timeout_s=START_S)
     try:
         report = json.loads(last_line(answer.output))
-        return (*python(report["python"]), *commands(report["slurm_commands"]))
+        found = (*python(report["python"]), *commands(report["slurm_commands"]))
+        return (*complaints(answer.errors), *found)
     except (ValueError, KeyError, TypeError):
         return (_no_python(cluster, answer.output if answer.output else answer.failed, answer.failed),)
 

@@ -166,7 +166,7 @@ def _nodes(site: Site, key: str, asked: Resources, partition: Partition | None) 
 
 
 def _wanted(asked: Resources) -> str:
-    parts = [asked.gres, asked.constraint, f"{asked.cpus} CPUs", asked.memory]
+    parts = [asked.gres, asked.constraint, f"{asked.cpus} CPU{'' if asked.cpus == 1 else 's'}", asked.memory]
     return ", ".join(filter(None, parts))
 
 

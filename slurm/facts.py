@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from slurm.cluster import MINUTES_A_DAY
 
 ASK_S = 30
+CONFIG = ["scontrol", "show", "config"]
+PARTITIONS = ["scontrol", "--oneliner", "show", "partition"]
 NODES = ["sinfo", "--noheader", "--Node", "--format=%N|%P|%T|%c|%m|%G|%f"]
 ASSOCIATIONS = ["sacctmgr", "--noheader", "--parsable2", "show", "assoc"]
 ASSOCIATION_FORMAT = "format=Account,Partition,QOS,DefaultQOS"
@@ -24,10 +26,11 @@ GRES = re.compile(r"(?P<name>[^:(,]+)(?::(?P<type>[^:(,]*[^\d:(,][^:(,]*))?(?::(
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command printed; `failed` is empty if it succeeded."""
+    """What a command printed; `failed` is empty if it succeeded; `errors` is what it printed as such."""
 
     output: str
     failed: str
+    errors: str = ""
 
 
 def ask(
@@ -50,7 +53,8 @@ def ask(
         return Answer("", f"{command[0]} did not answer within {timeout_s:g} s")
     said = " ".join(result.stderr.split())
     output = result.stdout or result.stderr
-    return Answer(output, (said or f"exit status {result.returncode}") if result.returncode else "")
+    failed = (said or f"exit status {result.returncode}") if result.returncode else ""
+    return Answer(output, failed, result.stderr)
 
 
 @dataclass(frozen=True)
@@ -138,12 +142,12 @@ class Site:
 
 def read_site() -> Site | str:
     """What Slurm says, or why it does not."""
-    config = ask("scontrol", "show", "config")
-    partitions = ask("scontrol", "--oneliner", "show", "partition")
-    nodes = ask(*NODES)
-    for answer in (config, partitions, nodes):
-        if answer.failed:
-            return answer.failed
+    answers = []
+    for command in (CONFIG, PARTITIONS, NODES):
+        answers.append(ask(*command))
+        if answers[-1].failed:
+            return answers[-1].failed
+    config, partitions, nodes = answers
     found = [partition_from(line) for line in partitions.output.splitlines() if "PartitionName=" in line]
     settings = dict(re.findall(r"^(\S+)\s*= (.*?)\s*$", config.output, re.MULTILINE))
     return Site(

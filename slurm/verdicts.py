@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from slurm.checks_disk import FEW_OPEN_FILES
-from slurm.checks_python import commands, last_line, python, remedy_for
+from slurm.checks_python import commands, complaints, last_line, python, remedy_for
 from slurm.cluster import Cluster
 from slurm.findings import Finding, ok, problem, warning
 from slurm.probing import Probed
@@ -25,8 +25,8 @@ def verdicts(probed: Probed, cluster: Cluster) -> tuple[Finding, ...]:
     if not report:
         return (no_report(probed),)
     found = [_job(probed, report)]
-    for step, judge in JUDGES.items():
-        found += _judged(report, step, lambda judge=judge: judge(report, probed, cluster))  # type: ignore[misc]
+    for step in JUDGES:
+        found += _judged(step, report, probed, cluster)
     return tuple(found)
 
 
@@ -71,17 +71,18 @@ def _job(probed: Probed, report: Report) -> Finding:
     )
 
 
-def _judged(report: Report, step: str, judge: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """The findings of a step, or that it failed or was not reached."""
+def _judged(step: str, report: Report, probed: Probed, cluster: Cluster) -> Iterator[Finding]:
+    """The findings of a step, or that it failed; none of a step that was not reached."""
     result = report.get(step)
-    if isinstance(result, dict) and "error" in result:
+    if isinstance(result, dict) and "error" in result and step in FAILED:
         about, remedy = FAILED[step]
         yield problem(about, f"{step} on the node: {result['error']}", remedy)
     elif result is not None:
-        yield from judge()
+        yield from JUDGES[step](report, probed, cluster)
 
 
 def _python(report: Report, probed: Probed, cluster: Cluster) -> Iterator[Finding]:
+    yield from complaints(probed.output)
     yield from python(report["python"])
 
 
@@ -255,7 +256,7 @@ JUDGES: dict[str, Callable[[Report, Probed, Cluster], Iterator[Finding]]] = {
     "scratch": _scratch,
     "gpu": _gpu,
 }
-FAILED = {  # a step -> what it is about, and what to do if it raised
+FAILED = {  # a step that raised -> what it is about, and what to do; `head` judges that itself
     "python": ("python", "mend `environment` in the profile"),
     "slurm_commands": ("in the job", "mend `environment` in the profile"),
     "host": ("node", "see the job's output"),
