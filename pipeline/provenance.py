@@ -56,17 +56,24 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def slurm_job() -> str | None:
+    """The Slurm job this runs in, as squeue and sacct name it: 123, or 123_4 for a task of an array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
 def node() -> str:
     """This host, as Slurm calls it where it runs a job."""
     return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
 def environment() -> dict[str, Any]:
-    """Commit, host, Slurm job and versions, for a run's record."""
+    """Commit, folder of the code, host, Slurm job and versions, for a run's record."""
     return {
         "commit": commit(),
+        "code": str(repository()),
         "node": node(),
-        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job": slurm_job(),
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "started": now(),

@@ -131,13 +131,12 @@ def _version(name: str) -> str | None:
 
 
 def commands(found: Mapping[str, str | None]) -> Iterator[Finding]:
-    """Findings about Slurm's commands inside the environment: a job requeues itself, a driver submits."""
+    """Findings about Slurm's commands in the job's environment, inside its container if there is one."""
     missing = [name for name, path in found.items() if path is None]
     if missing:
         yield problem(
             "in the job",
-            f"no {', '.join(missing)} in the job's environment: a driver could not submit workers, a job "
-            "could not go back into the queue",
+            f"no {', '.join(missing)} in the job's environment: a search's driver could not submit workers",
             "bind Slurm's commands, its libraries, configuration and munge's socket into the container; see "
             "slurm/README.md, Containers",
         )

@@ -120,8 +120,8 @@ class EnvironmentConfig(Strict):
 
     setup: shell lines run first: `module load ...`, `source /path/venv/bin/activate`.
     container: what stands before the Python command, as in
-        `apptainer exec --nv --overlay env.ext3:ro image.sif`. Slurm's own commands must work inside, or the
-        job cannot put itself back into the queue.
+        `apptainer exec --nv --overlay env.ext3:ro image.sif`. The batch script stays outside and puts
+        the job back into the queue; a search's driver needs Slurm's commands inside, to submit its workers.
     python: the Python command; null: the one that submits, in the shipped scripts the checkout's
         .venv/bin/python or else python3.
     scratch: folders on the node's own disk, best first; the first that is there is taken, with the job's own

@@ -95,15 +95,17 @@ class SlurmRay(LocalRay):
         return submit(self._cluster, self._spec, self._code)
 
     def _keep(self) -> None:
-        """The pool's thread: a step a poll, from when the search first tells what it wants."""
-        self._wanted.wait()
-        while not self._over.is_set():
+        """The pool's thread: a step a poll, as long as the search goes on telling what it wants."""
+        while not self._over.wait(self._cluster.pool.poll_s if self._pool.workers else 0):
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._over.is_set():
+                return
             try:
                 self._pool.step(self._demand, self._joined)
             except PipelineError as error:
                 self._error = error
                 return
-            self._over.wait(self._cluster.pool.poll_s)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

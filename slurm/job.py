@@ -26,11 +26,13 @@ from dataclasses import dataclass
 from types import FrameType
 
 from pipeline import cli
-from pipeline.provenance import now
+from pipeline.provenance import node, now, slurm_job
+from slurm.limit import TimeLimit
 
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
 SUPERVISED = "PIPELINE_SUPERVISED"  # tells a module that it is started again if it is stopped
+EXIT_REQUEUE = 85  # the batch script puts the job back into the queue
 POLL_S = 0.2
 SETTLE_S = 1.0  # a signal for the whole job may reach the module a moment earlier than this process
 SAVE_SHARE, REQUEUE_SHARE = 0.75, 0.2  # of the time between the signal and the limit
@@ -47,6 +49,7 @@ class Patience:
     quick_s, quick, kills: the module is given up if it is killed within its first quick_s seconds `quick`
         times in a row, or `kills` times in all.
     disk_s, disk_most_s: the first and the longest wait for room on the disk.
+    requeue_outside: leave with EXIT_REQUEUE, as Slurm's commands are not to be had in the container.
     """
 
     save_s: float = 90.0
@@ -56,14 +59,16 @@ class Patience:
     kills: int = 20
     disk_s: float = 60.0
     disk_most_s: float = 600.0
+    requeue_outside: bool = False
 
 
 class Supervisor:
     """Runs one command until it is done, cannot go on, or the job has to end."""
 
-    def __init__(self, command: list[str], patience: Patience) -> None:
+    def __init__(self, command: list[str], patience: Patience, limit: TimeLimit) -> None:
         self._command = command
         self._patience = patience
+        self._limit = limit
         self._child: subprocess.Popen[bytes] | None = None
         self._asked: signal.Signals | None = None
         self._asked_at = 0.0
@@ -86,8 +91,10 @@ class Supervisor:
                 return exit_code(code)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
+        self._ask(signal.Signals(number))
+
+    def _ask(self, received: signal.Signals) -> None:
         """The first signal decides; a cancellation overrides the end of the time."""
-        received = signal.Signals(number)
         if self._asked is None:
             self._asked_at = time.monotonic()
         if self._asked is None or received in LEAVE:
@@ -112,10 +119,15 @@ class Supervisor:
         if self._asked is not None:  # between the question above and the line above
             self._tell_child()
         while child.poll() is None:
+            self._watch_the_time()
             self._kill_if_late(child)
             time.sleep(POLL_S)
         kill_group(child.pid)
         return child.returncode
+
+    def _watch_the_time(self) -> None:
+        if self._asked is None and self._limit.near():
+            self._ask(signal.SIGUSR1)
 
     def _kill_if_late(self, child: subprocess.Popen[bytes]) -> None:
         asked = self._asked in TIME_IS_UP
@@ -129,6 +141,9 @@ class Supervisor:
         if self._asked in LEAVE or not unfinished:
             say(f"leaving with exit code {exit_code(code)}, on {_name(self._asked)}")
             return exit_code(code)
+        if self._patience.requeue_outside:
+            say("the time limit is near: saved, and leaving; the batch script puts the job into the queue")
+            return EXIT_REQUEUE
         return 0 if requeue(self._patience.requeue_s) else exit_code(code)
 
     def _goes_on(self, code: int, lived_s: float) -> bool:
@@ -160,6 +175,7 @@ class Supervisor:
         """Sleeps, unless the job has to end."""
         until = time.monotonic() + seconds
         while self._asked is None and time.monotonic() < until:
+            self._watch_the_time()
             time.sleep(min(POLL_S, max(0.0, until - time.monotonic())))
 
 
@@ -206,7 +222,7 @@ def exit_code(code: int) -> int:
 
 def say(text: str) -> None:
     """A line in the job's log."""
-    print(f"[{now()} job {os.environ.get('SLURM_JOB_ID', '-')}] {text}", flush=True)
+    print(f"[{now()} job {slurm_job()}] {text}", flush=True)
 
 
 def _name(number: signal.Signals | None) -> str:
@@ -236,6 +252,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="first wait for a full disk (default: 60)",
     )
+    parser.add_argument(
+        "--requeue-outside",
+        action="store_true",
+        help=f"leave with exit code {EXIT_REQUEUE} instead of asking Slurm: it is outside the container",
+    )
     parser.add_argument("module", metavar="MODULE", help="as python -m takes it")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the module")
     return parser
@@ -245,12 +266,12 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
     shares = (SAVE_SHARE * args.signal_s, REQUEUE_SHARE * args.signal_s)
-    patience = Patience(*shares, disk_s=args.disk_wait_s)
+    patience = Patience(*shares, disk_s=args.disk_wait_s, requeue_outside=args.requeue_outside)
     os.environ["PYTHONUNBUFFERED"] = "1"  # the log is read while it is written
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    say(f"{args.module} on {os.uname().nodename}, start {int(restarts) + 1} of this job")
+    say(f"{args.module} on {node()}, start {int(restarts) + 1} of this job")
     command = [sys.executable, "-P", "-m", args.module, *args.arguments]
-    sys.exit(Supervisor(command, patience).run())
+    sys.exit(Supervisor(command, patience, TimeLimit(args.signal_s)).run())
 
 
 if __name__ == "__main__":

@@ -134,7 +134,9 @@ def _add_stop(verbs: Verbs) -> None:
         "  python -m slurm.launch stop convnext\n"
         "  python -m slurm.launch stop all",
     )
-    to.add_argument("what", metavar="JOB|STUDY|all", help="a job, the jobs of a study or model, or all")
+    to.add_argument(
+        "what", nargs="+", metavar="JOB|STUDY|all", help="jobs, the jobs of a study or model, or all"
+    )
     cli.add_runs(to)
 
 
@@ -153,24 +155,20 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         print(training_script(args, cluster), end="")
         return
     launched, folder = launch_training(args, cluster)
-    _tell(launched.jobs, f"{launched.tasks} runs", folder)
+    _tell(args, launched.jobs, f"{launched.tasks} runs", folder)
 
 
 def _search(args: argparse.Namespace, rest: list[str]) -> None:
     from slurm.cluster import choose_cluster
-    from slurm.launching import launch_by_hand
     from slurm.scripts import SEARCH, text
+    from slurm.search import submit_search
     from tune.search import build_parser as search_parser
 
-    asked = search_parser().parse_args(rest) if rest or not args.dry_run else None
     cluster = choose_cluster(args.cluster)
-    name = (asked.study or asked.model) if asked else ""
     if args.dry_run:
         print(text(cluster, SEARCH, rest), end="")
         return
-    launched, folder = launch_by_hand(cluster, SEARCH, rest, args.runs, name)
-    _tell(launched.jobs, f"search {name}", folder)
-    print(f"progress  python -m tune.status --runs {args.runs} --watch")
+    submit_search(cluster, search_parser().parse_args([*rest, "--runs", str(args.runs)]))
 
 
 def _final(args: argparse.Namespace, rest: list[str]) -> None:
@@ -189,16 +187,17 @@ def _final(args: argparse.Namespace, rest: list[str]) -> None:
     winner = read_winner(Workspace(args.runs.resolve()), asked.overrides, asked.model)
     name = winner.config.model.name
     launched, folder = launch_by_hand(cluster, FINAL, rest, args.runs, name)
-    _tell(launched.jobs, f"the final run of {name}", folder)
+    _tell(args, launched.jobs, f"the final run of {name}", folder)
 
 
-def _tell(jobs: tuple[str, ...], what: str, folder: Path) -> None:
+def _tell(args: argparse.Namespace, jobs: tuple[str, ...], what: str, folder: Path) -> None:
+    runs = f"--runs {args.runs}"
     numbers = ", ".join(jobs)
     print(f"submitted job {numbers}: {what}; it is requeued until it is complete")
     print(f"folder    {folder}")
-    print("state     python -m slurm.launch status")
-    print(f"output    python -m slurm.launch logs {jobs[0]} -f")
-    print(f"stop      python -m slurm.launch stop {jobs[0]}   (launching it again resumes)")
+    print(f"state     python -m slurm.launch status {runs}")
+    print(f"output    python -m slurm.launch logs {jobs[0]} -f {runs}")
+    print(f"stop      python -m slurm.launch stop {' '.join(jobs)}   (launching it again resumes)")
 
 
 def _status(args: argparse.Namespace, rest: list[str]) -> None:

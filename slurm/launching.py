@@ -1,6 +1,6 @@
 """Submits training jobs, searches and final runs, and remembers them under RUNS/jobs.
 
-RUNS/jobs/<kind>-<what>-<time>/ holds job.json (numbers, command, code), the batch scripts, the output and, for
+RUNS/jobs/<kind>-<what>-<time>/ holds job.json (numbers, command, code), the batch scripts, output and, for
 an array, tasks.json: the command of every task.
 """
 
@@ -10,7 +10,7 @@ import json
 import secrets
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +33,12 @@ TABLE = "tasks.json"
 class Launched:
     """What was submitted by one command.
 
-    jobs: Slurm's numbers, one an array or job. kind: train, search or final. what: its models or its study.
+    jobs: Slurm's numbers, one an array or job; first: the number of each one's first task.
+    kind: train, search or final. what: its models or its study.
     """
 
     jobs: tuple[str, ...]
+    first: tuple[int, ...]
     kind: str
     what: tuple[str, ...]
     tasks: int
@@ -118,7 +120,8 @@ def launch_training(args: Namespace, cluster: Cluster) -> tuple[Launched, Path]:
     tasks = training_tasks(args, cluster)
     folder, code = training_folder(args), take(args.runs)
     write_table(folder / TABLE, tasks)
-    jobs = [submit(cluster, array.spec, code) for array in arrays(args, cluster, len(tasks), folder)]
+    wanted = arrays(args, cluster, len(tasks), folder)
+    jobs = {submit(cluster, array.spec, code): array.first for array in wanted}
     return _remember(folder, jobs, "train", models_of(args.model), len(tasks), cluster, code), folder
 
 
@@ -136,7 +139,7 @@ def launch_by_hand(
     text = scripts.text(cluster, what, arguments, title)
     output = [f"--output={folder / title}-%j.out"]  # wins over the script's
     job = submit_text(cluster, text, folder, output, scripts.variables(code, runs))
-    return _remember(folder, [job], what.kind, [name] if name else [], 1, cluster, code), folder
+    return _remember(folder, {job: 0}, what.kind, [name] if name else [], 1, cluster, code), folder
 
 
 def training_folder(args: Namespace) -> Path:
@@ -154,16 +157,24 @@ def new_folder(runs: Path, kind: str, what: str) -> Path:
 
 def _remember(
     folder: Path,
-    jobs: Sequence[str],
+    jobs: Mapping[str, int],
     kind: str,
     what: Sequence[str],
     tasks: int,
     cluster: Cluster,
     code: Path,
 ) -> Launched:
-    command = " ".join(sys.argv[1:])
     launched = Launched(
-        tuple(jobs), kind, tuple(what), tasks, cluster.name, command, str(code), commit(), now()
+        jobs=tuple(jobs),
+        first=tuple(jobs.values()),
+        kind=kind,
+        what=tuple(what),
+        tasks=tasks,
+        cluster=cluster.name,
+        command=" ".join(sys.argv[1:]),
+        code=str(code),
+        commit=commit(),
+        submitted=now(),
     )
     write_text_atomically(folder / RECORD, json.dumps(asdict(launched), indent=1) + "\n")
     return launched
@@ -175,11 +186,24 @@ def launches(runs: Path) -> list[tuple[Launched, Path]]:
     for path in runs.resolve().glob(f"jobs/*/{RECORD}"):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            values.update(jobs=tuple(values["jobs"]), what=tuple(values["what"]))
+            values.update({key: tuple(values[key]) for key in ("jobs", "first", "what")})
             found.append((Launched(**values), path.parent))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return sorted(found, key=lambda pair: pair[0].submitted)
+
+
+def task_of(number: str, launched: Launched, folder: Path) -> str | None:
+    """Which model and seed a task of a training array is; None if that is not known."""
+    array, _, index = number.partition("_")
+    if launched.kind != "train" or not index:
+        return None
+    try:
+        tasks = json.loads((folder / TABLE).read_text(encoding="utf-8"))
+        words = tasks[launched.first[launched.jobs.index(array)] + int(index)]
+        return f"{words[2]}, {words[-1].replace('=', ' ')}"
+    except (OSError, ValueError, LookupError):
+        return None
 
 
 def training_script(args: Namespace, cluster: Cluster) -> str:

@@ -11,8 +11,9 @@ from pipeline.errors import StudyError
 from pipeline.paths import RunPaths, Workspace
 from slurm.errors import SlurmError
 from slurm.launching import Launched, launches
+from slurm.queue import ask
 from slurm.submit import JOB_PREFIX
-from slurm.watch import ask, own_jobs
+from slurm.watch import main_number, own_jobs
 
 POLL_S = 1.0
 ASK_EVERY_S = 15.0  # whether the job still runs
@@ -28,7 +29,7 @@ def show(runs: Path, what: str | None, lines: int, follow: bool) -> None:
     print(f"==> {path} <==", flush=True)
     end = _print_end(path, lines)
     if follow:
-        _follow(path, end)
+        _follow(runs, path, end)
 
 
 def find(runs: Path, what: str | None) -> Path:
@@ -83,7 +84,7 @@ def _told_by_slurm(job: str) -> Iterable[Path]:
     if not job.replace("_", "").isdecimal():
         return
     try:
-        fields = " ".join(ask(["scontrol", "show", "job", job])).split()
+        fields = ask(["scontrol", "show", "job", job]).split()
     except SlurmError:
         return
     named = (Path(field.removeprefix("StdOut=")) for field in fields if field.startswith("StdOut="))
@@ -102,14 +103,14 @@ def _print_end(path: Path, lines: int) -> int:
     return size
 
 
-def _follow(path: Path, position: int) -> None:
+def _follow(runs: Path, path: Path, position: int) -> None:
     """Prints what is added, until the job is gone or the user leaves."""
     asked = time.monotonic()
     while True:
         time.sleep(POLL_S)
         gone = False
         if time.monotonic() - asked > ASK_EVERY_S:
-            asked, gone = time.monotonic(), not _is_there(path)
+            asked, gone = time.monotonic(), not _is_there(runs, path)
         with path.open("rb") as handle:
             handle.seek(position)
             added = handle.read()
@@ -120,10 +121,10 @@ def _follow(path: Path, position: int) -> None:
             return
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(runs: Path, path: Path) -> bool:
     """Whether the job that writes a file is still queued; yes if Slurm does not tell."""
     number = path.stem.rpartition("-")[2]
     try:
-        return any(job.number == number for job in own_jobs())
+        return any(number in (ours.job.id, main_number(ours.job.id)) for ours in own_jobs(runs))
     except SlurmError:
         return True

@@ -146,8 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(
         "python -m slurm.probe",
         "Reports what a job would meet on this host; slurm.doctor --probe sends it.",
-        "  python -m slurm.probe\n"
-        "  python -m slurm.probe --report report.json --head 10.0.0.1:5000",
+        "  python -m slurm.probe\n  python -m slurm.probe --report report.json --head 10.0.0.1:5000",
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="where the whole report goes")
     parser.add_argument("--head", metavar="HOST:PORT", help="where the doctor listens")

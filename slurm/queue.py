@@ -37,7 +37,7 @@ ROW = re.compile(r"(\d+(?:_\d+)?)\|([A-Z_]+)[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|([
 RECORD = re.compile(
     r"JobId=(?P<number>\d+) (ArrayJobId=(?P<array>\d+) ArrayTaskId=(?P<task>\d+) )?.*?"
     r"JobName=(?P<name>.*?) UserId=.*? JobState=(?P<state>\S+) Reason=(?P<reason>\S*) .*?"
-    r" StartTime=(?P<start>\S+) EndTime=(?P<end>\S+) .*? NodeList=(?P<node>\S+) "
+    r" StartTime=(?P<start>\S+) EndTime=(?P<end>\S+) .*? NodeList=(?P<node>\S*) "
 )
 GONE = "Invalid job id"
 OVER = "already completing or completed"

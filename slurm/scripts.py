@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slurm.cluster import Cluster, Resources
-from slurm.submit import JobSpec, command_line, job_name, render
+from slurm.submit import JobSpec, command_line, early_signal, job_name, render
 
 CODE_VARIABLE = "PIPELINE_CODE"
 PYTHON_VARIABLE = "PIPELINE_PYTHON"
@@ -27,7 +27,8 @@ TAKE_CODE = '$("${PYTHON[@]}" -m slurm.snapshot --job "$SLURM_JOB_ID")'
 class ByHand:
     """A script for one purpose.
 
-    file: its name in slurm/. module: what it runs. about, usage: what it does and how to call it, for its header.
+    file: its name in slurm/. module: what it runs.
+    about, usage: what it does and how to call it, for its header.
     options: arguments made from the environment (MODEL, DATA), before those of the command line.
     """
 
@@ -87,8 +88,8 @@ def text(cluster: Cluster, script: ByHand, arguments: Sequence[str] = (), name: 
     )
     fixed = shlex.join([script.module, *_fixed(cluster, script)])
     given = " ".join([*map(shlex.quote, arguments), '"$@"'])
-    command = command_line('"${PYTHON[@]}"', spec, " \\\n  ".join([fixed, script.options, given]))
-    body = render(cluster, spec, _setup(cluster), command, "%x-%j.out")
+    command = command_line(cluster, '"${PYTHON[@]}"', spec, " \\\n  ".join([fixed, script.options, given]))
+    body = render(cluster, spec, [*early_signal(spec), *_setup(cluster)], command, "%x-%j.out")
     return SHEBANG + _header(cluster, script) + body.removeprefix(SHEBANG)
 
 
@@ -108,7 +109,7 @@ def _header(cluster: Cluster, script: ByHand) -> str:
         *script.about,
         "Source: the profile configs/cluster/NAME.yaml; another site's:",
         f"  {generate} NAME --dry-run > slurm/{script.file}",
-        f"Command, from the checkout; output: {job_name(script.kind)}-JOB.out there. RUNS, DATA, MODEL: optional.",
+        f"Command, from the checkout, where {job_name(script.kind)}-JOB.out comes (variables are optional):",
         *(f"  {line}" for line in script.usage),
     ]
     return "".join(f"# {line}\n" for line in lines)

@@ -80,6 +80,11 @@ def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
             carry_out(plan, fit, here)
 
 
+def submit_search(cluster: Cluster, args: Namespace) -> None:
+    """What `python -m slurm.launch search` does, inside a job too: submits the driver."""
+    submit_driver(cluster, make_plans(args, machine_of(cluster, Because("slurm", "slurm.launch"))), args)
+
+
 def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> None:
     """Submits the driver; prints how to follow, stop and resume it. Raises StudyError if it runs already."""
     workspace, name = plans[0].workspace, name_of(plans)

@@ -18,14 +18,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ConfigError
 from slurm.cluster import Cluster, Resources
 from slurm.errors import SlurmError
+from slurm.job import EXIT_REQUEUE
 
 JOB_PREFIX = "fingertip"  # of every job's name: squeue shows whose it is, and only such jobs are ever stopped
 SUPERVISOR = "slurm.job"
 STALE = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")  # prefixes: they describe the job that submits
-STALE_NAMES = ("CUDA_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ROCR_VISIBLE_DEVICES", "TMPDIR")
+STALE_NAMES = (
+    "PIPELINE_SUPERVISED",
+    "CUDA_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ROCR_VISIBLE_DEVICES",
+    "TMPDIR",
+)
 KEPT = ("SLURM_CONF",)
+OUTSIDE = """\
+{command} &
+inside=$!
+trap 'kill -USR1 "$inside"' USR1
+trap 'kill -TERM "$inside"' TERM
+while wait "$inside"; code=$?; kill -0 "$inside" 2>/dev/null; do :; done # a signal ends wait, not the command
+if [ "$code" -eq {code} ]; then scontrol requeue "$SLURM_JOB_ID" && exit 0; fi
+exit "$code\""""
 UNSET_SIGNAL = "#SBATCH --signal="
 
 REMEDIES = {  # what stands in sbatch's message -> what to do
@@ -80,13 +96,19 @@ def job_name(kind: str, what: str = "") -> str:
 def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
     """The batch script of a job that runs the snapshot `code`."""
     setup = [
+        *early_signal(spec),
         *cluster.environment.setup,
         f"cd {shlex.quote(str(code))} || exit 1",
         f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}",
     ]
     pattern = f"{spec.name}-%j.out" if spec.tasks is None else f"{spec.name}-%A_%a.out"
-    command = command_line(_python(cluster), spec, shlex.join(spec.arguments))
+    command = command_line(cluster, _python(cluster), spec, shlex.join(spec.arguments))
     return render(cluster, spec, setup, command, str(spec.logs.resolve() / pattern))
+
+
+def early_signal(spec: JobSpec) -> list[str]:
+    """A shell line that keeps the signal before the time limit from ending a job that is still starting."""
+    return [] if spec.signal_s is None else ["trap '' USR1 # slurm.job asks for the time limit itself"]
 
 
 def _python(cluster: Cluster) -> str:
@@ -94,11 +116,18 @@ def _python(cluster: Cluster) -> str:
     return " ".join(filter(None, (site.container, site.python or shlex.quote(sys.executable))))
 
 
-def command_line(python: str, spec: JobSpec, arguments: str) -> str:
-    """The script's last line. It replaces the shell, so that Slurm's signals reach the supervisor itself."""
+def command_line(cluster: Cluster, python: str, spec: JobSpec, arguments: str) -> str:
+    """The script's last lines: the command replaces the shell, so that Slurm's signals reach it.
+
+    Where it runs in a container, Slurm's commands are outside: the shell stays, passes signals on, requeues.
+    """
+    if not spec.supervised:
+        return f"exec {python} -P -m {arguments}"
     warned = f" --signal-s {spec.signal_s}" if spec.signal_s else ""
-    supervisor = f" {SUPERVISOR}{warned} --" if spec.supervised else ""
-    return f"exec {python} -P -m{supervisor} {arguments}"
+    if not cluster.environment.container:
+        return f"exec {python} -P -m {SUPERVISOR}{warned} -- {arguments}"
+    supervised = f"{python} -P -m {SUPERVISOR}{warned} --requeue-outside -- {arguments}"
+    return OUTSIDE.format(command=supervised, code=EXIT_REQUEUE)
 
 
 def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, output: str) -> str:
@@ -106,6 +135,7 @@ def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, 
     from submitit.slurm.slurm import _make_sbatch_string
 
     asked = spec.resources
+    _refuse_no_time(spec)
     text: str = _make_sbatch_string(
         command=command,
         folder=Path(output).parent,
@@ -131,6 +161,15 @@ def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, 
     if spec.signal_s is None:  # submitit always asks for one
         lines = [line for line in lines if not line.startswith(UNSET_SIGNAL)]
     return "\n".join(lines) + "\n"
+
+
+def _refuse_no_time(spec: JobSpec) -> None:
+    limit_s = 60 * (spec.minutes or spec.resources.time)
+    if spec.signal_s is not None and spec.signal_s >= limit_s:
+        raise ConfigError(
+            f"a time limit of {limit_s} s, and jobs.signal_s is {spec.signal_s} s: the job would save and "
+            "leave as soon as it starts; give it more time, or lower jobs.signal_s in the profile"
+        )
 
 
 def _additional(cluster: Cluster, spec: JobSpec, output: str) -> dict[str, Any]:

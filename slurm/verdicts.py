@@ -96,7 +96,7 @@ def _controller(report: Report, probed: Probed, cluster: Cluster) -> Iterator[Fi
         remedy = "a container needs Slurm's configuration and munge's socket; see slurm/README.md, Containers"
         yield problem("controller", f"Slurm does not answer a job: {said}", remedy)
     else:
-        yield ok("controller", "answers a job: it can be requeued, and a driver can submit workers")
+        yield ok("controller", "answers a job: a driver can submit workers, a job can go back into the queue")
 
 
 def _host(report: Report, probed: Probed, cluster: Cluster) -> Iterator[Finding]:

@@ -6,17 +6,19 @@ Ours are those whose name begins with the project's prefix; others are neither s
 from __future__ import annotations
 
 import json
-import subprocess
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from slurm.errors import SlurmError
-from slurm.launching import launches
+from slurm.launching import Launched, launches, task_of
+from slurm.queue import Job, Queue
 from slurm.submit import JOB_PREFIX
 
-FORMAT = "%i|%T|%M|%l|%N|%r|%j"  # number, state, elapsed, limit, nodes, reason, name
-ASK_SECONDS = 30
-PENDING = "PENDING"
+DRIVER = "search"  # the kind of job that submits others
+DRIVER_ENDS_S, POLL_S = 60.0, 0.5
 KINDS = {
     "train": "trains",
     "search": "drives the search",
@@ -42,118 +44,120 @@ REASONS = {  # Slurm's word -> what it means to whoever waits
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job, or one task of an array, as squeue tells it."""
+class Ours:
+    """One of this project's jobs, or one task of an array; `folder` is that of its launch, if known."""
 
-    number: str
-    state: str
-    elapsed: str
-    limit: str
-    node: str
-    reason: str
-    name: str
-
-    @property
-    def kind(self) -> str:
-        """train, search, worker or final."""
-        return self._parts()[0]
-
-    @property
-    def what(self) -> str:
-        """Which model or study; empty if several."""
-        return self._parts()[1]
-
-    def _parts(self) -> tuple[str, str]:
-        kind, _, what = self.name.removeprefix(f"{JOB_PREFIX}-").partition("-")
-        return kind, what
+    job: Job
+    kind: str
+    what: str
+    folder: Path | None
 
     def does(self) -> str:
         """What it is for."""
-        return f"{KINDS.get(self.kind, self.kind)} {self.what or 'several models'}".strip()
+        return f"{KINDS.get(self.kind, self.kind)} {self.what or 'several models'}"
 
     def waits(self) -> str:
         """Why it does not run yet; empty if it does."""
-        if self.state != PENDING:
+        if not self.job.pending:
             return ""
-        meaning = REASONS.get(self.reason.strip("()"))
-        return f"{self.reason}: {meaning}" if meaning else self.reason
+        meaning = REASONS.get(self.job.reason.strip("()"))
+        return f"{self.job.reason}: {meaning}" if meaning else self.job.reason
+
+    def row(self) -> dict[str, object]:
+        """For programs."""
+        told = {"kind": self.kind, "what": self.what, "does": self.does(), "waits": self.waits()}
+        return {**asdict(self.job), **told, "folder": str(self.folder) if self.folder else None}
+
+    def line(self) -> str:
+        """For a person."""
+        where = _where(self.job) if self.job.running else f"waits ({self.waits()})"
+        return f"{self.job.id:>12}  {self.job.state.lower():<10}  {self.does():<28}  {where}".rstrip()
 
 
-def own_jobs() -> list[Job]:
-    """The user's jobs of this project, drivers first. Raises SlurmError if Slurm does not tell."""
-    jobs = [job for job in map(_parse, ask(["squeue", "--me", "-h", "-r", "-o", FORMAT])) if job is not None]
-    return sorted(
-        jobs, key=lambda job: (ORDER.index(job.kind) if job.kind in ORDER else len(ORDER), job.number)
-    )
+def _where(job: Job) -> str:
+    if job.started is None or job.ends is None:
+        return f"on {job.node}"
+    limit = timedelta(seconds=round(job.ends - job.started))
+    return f"{timedelta(seconds=round(time.time() - job.started))} of {limit} on {job.node}"
 
 
-def _parse(line: str) -> Job | None:
-    fields = line.split("|", FORMAT.count("|"))
-    ours = len(fields) == FORMAT.count("|") + 1 and fields[-1].startswith(f"{JOB_PREFIX}-")
-    return Job(*fields) if ours else None
+def own_jobs(runs: Path) -> list[Ours]:
+    """The user's queued and running jobs of this project, drivers first.
+
+    Raises SlurmError if Slurm does not tell.
+    """
+    known = {number: (launched, folder) for launched, folder in launches(runs) for number in launched.jobs}
+    found = (_ours(job, known) for job in Queue().jobs().values() if not job.finished)
+    return sorted((job for job in found if job is not None), key=_order)
 
 
-def ask(command: list[str]) -> list[str]:
-    """The lines that one of Slurm's commands prints. Raises SlurmError if it fails."""
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=ASK_SECONDS, check=True)
-    except FileNotFoundError:
-        raise SlurmError(f"there is no {command[0]} on PATH; run this on a node of the cluster") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]} did not answer within {ASK_SECONDS} s; try again later") from None
-    except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
-        raise SlurmError(f"{command[0]}: {said}; nothing is known of the jobs now, try again later") from None
-    return result.stdout.splitlines()
+def _order(ours: Ours) -> tuple[int, list[int]]:
+    place = ORDER.index(ours.kind) if ours.kind in ORDER else len(ORDER)
+    return place, [int(part) for part in ours.job.id.split("_")]
 
 
-def status(runs: Path, as_json: bool) -> str:
-    """The table that `slurm.launch status` prints, or JSON."""
-    jobs = own_jobs()
-    folders = {job: str(folder) for launched, folder in launches(runs) for job in launched.jobs}
-    if as_json:
-        rows = [
-            {
-                **asdict(job),
-                "does": job.does(),
-                "waits": job.waits(),
-                "folder": folders.get(_main(job.number)),
-            }
-            for job in jobs
-        ]
-        return json.dumps(rows, indent=1)
-    if not jobs:
-        return "no job of this project is queued or runs; launch one: python -m slurm.launch --help"
-    return "\n".join(_line(job) for job in jobs)
+def _ours(job: Job, known: dict[str, tuple[Launched, Path]]) -> Ours | None:
+    prefix, _, rest = job.name.partition("-")
+    if prefix != JOB_PREFIX:
+        return None
+    kind, _, what = rest.partition("-")
+    launched, folder = known.get(main_number(job.id), (None, None))
+    task = task_of(job.id, launched, folder) if launched and folder else None
+    return Ours(job, kind, task or what, folder)
 
 
-def _main(number: str) -> str:
+def main_number(number: str) -> str:
     """An array's number, of one of its tasks."""
     return number.partition("_")[0]
 
 
-def _line(job: Job) -> str:
-    where = f"{job.elapsed} of {job.limit} on {job.node}" if job.node else f"waits ({job.waits()})"
-    return f"{job.number:>12}  {job.state.lower():<10}  {job.does():<28}  {where}".rstrip()
+def status(runs: Path, as_json: bool) -> str:
+    """The table that `slurm.launch status` prints, or JSON."""
+    jobs = own_jobs(runs)
+    if as_json:
+        return json.dumps([ours.row() for ours in jobs], indent=1)
+    if not jobs:
+        return "no job of this project is queued or runs; launch one: python -m slurm.launch --help"
+    return "\n".join(ours.line() for ours in jobs)
 
 
-def chosen(jobs: list[Job], what: str) -> list[Job]:
-    """The jobs that a number, a study, a model or `all` names."""
-    if what == "all":
-        return jobs
-    return [job for job in jobs if what in (job.number, _main(job.number), job.what, job.name)]
+def chosen(jobs: Iterable[Ours], names: Iterable[str]) -> list[Ours]:
+    """The jobs that numbers, studies, models or `all` name."""
+    wanted = set(names)
+    return [ours for ours in jobs if "all" in wanted or wanted & _names(ours)]
 
 
-def stop(runs: Path, what: str) -> str:
+def _names(ours: Ours) -> set[str]:
+    """What a job is called: its number, an array's, its name, its study or model."""
+    named = ours.job.name.split("-", 2)[2:]
+    return {ours.job.id, main_number(ours.job.id), ours.job.name, *named, *ours.what.split(", ")[:1]}
+
+
+def stop(runs: Path, names: Sequence[str]) -> str:
     """Cancels jobs of this project; what it did. Raises SlurmError for anything else."""
-    jobs = own_jobs()
-    picked = chosen(jobs, what)
-    if not picked:
-        there = ", ".join(sorted({job.number for job in jobs})) or "none"
+    jobs = own_jobs(runs)
+    unknown = [name for name in names if not chosen(jobs, [name])]
+    if unknown:
+        there = ", ".join(ours.job.id for ours in jobs) or "none"
         raise SlurmError(
-            f"{what!r} names no queued or running job of this project (there: {there}); "
+            f"{unknown[0]!r} names no queued or running job of this project (there: {there}); "
             "see python -m slurm.launch status"
         )
-    ask(["scancel", *(job.number for job in picked)])
-    lines = [f"cancelled {job.number}: {job.does()}" for job in picked]
+    picked = chosen(jobs, names)
+    Queue().cancel(ours.job.id for ours in picked)
+    picked += _cancel_what_drivers_submitted(runs, picked)
+    lines = [f"cancelled {ours.job.id}: {ours.does()}" for ours in picked]
     return "\n".join([*lines, "a running job saves before it ends; launching it again resumes"])
+
+
+def _cancel_what_drivers_submitted(runs: Path, cancelled: Sequence[Ours]) -> list[Ours]:
+    """Waits until cancelled drivers have ended; cancels workers that they submitted meanwhile: those."""
+    drivers = {ours.job.id for ours in cancelled if ours.kind == DRIVER}
+    deadline = time.monotonic() + DRIVER_ENDS_S
+    while drivers & {ours.job.id for ours in own_jobs(runs)} and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    known = {ours.job.id for ours in cancelled}
+    studies = {ours.what for ours in cancelled if ours.kind == DRIVER}
+    late = [ours for ours in own_jobs(runs) if ours.what in studies and ours.job.id not in known]
+    Queue().cancel(ours.job.id for ours in late)
+    return late

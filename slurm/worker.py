@@ -177,7 +177,7 @@ def answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 

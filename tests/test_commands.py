@@ -20,6 +20,10 @@ COMMANDS = [
     "pipeline.models",
     "slurm.doctor",
     "slurm.probe",
+    "slurm.launch",
+    "slurm.job",
+    "slurm.task",
+    "slurm.snapshot",
 ]
 
 

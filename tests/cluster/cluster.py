@@ -15,11 +15,7 @@ COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
 ACCOUNTING_COMMANDS = ("slurmdbd", "sacctmgr", "mariadbd", "mariadb-install-db")
 SBIN = "/usr/sbin:/usr/local/sbin:/sbin"  # often not on a user's PATH
 PREFIX = "slurm-"  # of a root's name, in the system's temporary directory
-BROKEN_SQUEUE = """\
-#!/bin/sh
-echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2
-exit 1
-"""
+NO_CONTACT = "Unable to contact slurm controller (connect failure)"
 
 
 def missing_commands(accounting: bool) -> list[str]:
@@ -177,15 +173,23 @@ class SlurmCluster:
         self.stop_controller()
         self.start_controller()
 
-    def break_squeue(self) -> None:
-        """From now on squeue fails for everybody with this `env`."""
-        wrapper = self.root / "bin" / "squeue"
-        wrapper.write_text(BROKEN_SQUEUE)
+    def break_command(self, name: str, error: str) -> None:
+        """From now on a command of Slurm fails so for everybody with this `env`."""
+        wrapper = self.root / "bin" / name
+        wrapper.write_text(f'#!/bin/sh\necho "{error}" >&2\nexit 1\n')
         wrapper.chmod(0o755)
+
+    def mend_command(self, name: str) -> None:
+        """The command works again."""
+        (self.root / "bin" / name).unlink(missing_ok=True)
+
+    def break_squeue(self) -> None:
+        """squeue fails as it does when the controller is away."""
+        self.break_command("squeue", f"slurm_load_jobs error: {NO_CONTACT}")
 
     def mend_squeue(self) -> None:
         """squeue works again."""
-        (self.root / "bin" / "squeue").unlink(missing_ok=True)
+        self.mend_command("squeue")
 
     def preempt(self, node: str, seconds: int = 5) -> str:
         """Somebody more important takes a node for some seconds; the number of that job."""
@@ -194,7 +198,8 @@ class SlurmCluster:
 
     def reset(self) -> None:
         """As it was when it started: faults mended, no job left, every node idle."""
-        self.mend_squeue()
+        for wrapper in (self.root / "bin").iterdir():
+            self.mend_command(wrapper.name)
         if not self._daemons.runs("slurmctld"):
             self.start_controller()
         for node in self.nodes:

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
+from pipeline.errors import StudyError
 from pipeline.final import read_winner
 from pipeline.leaderboard import COLUMNS, ranked, refresh
 from pipeline.paths import Workspace
@@ -187,3 +188,25 @@ def test_the_same_records_give_the_same_bytes(workspace):
     before = workspace.leaderboard.read_bytes(), workspace.best.read_bytes()
     refresh(workspace)
     assert (workspace.leaderboard.read_bytes(), workspace.best.read_bytes()) == before
+
+
+def test_the_final_run_may_be_of_one_models_best_row(workspace):
+    assert read_winner(workspace, [], model="resnet50").row["study"] == "hands"
+    with pytest.raises(StudyError) as caught:
+        read_winner(workspace, [], model="hrnet")
+    assert str(caught.value) == (
+        f"{workspace.leaderboard}: no usable row of model 'hrnet' (models there: resnet50); "
+        "search it first: python -m tune.search --model hrnet"
+    )
+
+
+def test_a_final_run_keeps_the_row_it_began_with(workspace, tmp_path):
+    refresh(workspace)
+    pin, best = tmp_path / "winner.yaml", workspace.best.read_text()
+    first = read_winner(workspace, [], pin=pin)
+    try:
+        workspace.best.write_text(best.replace("study: hands", "study: better"))
+        assert read_winner(workspace, []).row["study"] == "better"
+        assert read_winner(workspace, [], pin=pin) == first
+    finally:
+        workspace.best.write_text(best)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 POLL_S = 0.1
 PROFILE = """\
 device: cpu
-gpu: {{partition: gpu, gres: "gpu:rtx8000:1", cpus: 1, memory: 1000M, time: {minutes}, extra: {extra}}}
+gpu: {{partition: gpu, gres: {gres}, cpus: 1, memory: 1000M, time: {minutes}}}
 driver: {{partition: gpu, cpus: 1, memory: 1000M, time: 60, extra: {{nodelist: gr1}}}}
 jobs: {{signal_s: 30}}
 pool: {{workers: {workers}, idle_s: 5, drain_s: 20, stagger_s: 0, rejoin_s: 60, poll_s: 1}}
@@ -33,7 +33,7 @@ class Search:
     trials: int = 12
     workers: int = 3
     minutes: int = 30
-    extra: str = "{}"
+    gres: str = "gpu:rtx8000:1"
     driver: str = ""
 
     def start(self, pause_s: float) -> None:
@@ -55,8 +55,7 @@ class Search:
         """The site profile, written beside the runs."""
         path = self.runs / f"{self.name}.yaml"
         if not path.exists():
-            text = PROFILE.format(workers=self.workers, minutes=self.minutes, extra=self.extra)
-            path.write_text(text)
+            path.write_text(PROFILE.format(workers=self.workers, minutes=self.minutes, gres=self.gres))
         return load_cluster(str(path))
 
     def pause(self, seconds: float) -> None:
@@ -110,10 +109,14 @@ class Search:
         """Waits until Slurm has no job of this search any more; seconds it took."""
         names = f"{job_name('search', self.name)},{job_name('worker', self.name)}"
 
-        def gone() -> bool:
-            return not self.slurm.run("squeue", "--noheader", f"--name={names}", "--format=%i")
+        def left() -> str:
+            return self.slurm.run("squeue", "--noheader", f"--name={names}", "--format=%i %T %N")
 
-        return self.wait(gone, seconds, "the search ends")
+        start = time.monotonic()
+        while jobs := left():
+            assert time.monotonic() - start < seconds, f"after {seconds} s these are left: {jobs}\n{self.log}"
+            time.sleep(POLL_S)
+        return time.monotonic() - start
 
 
 def processes_of(job: str) -> list[processes.Process]:
@@ -121,3 +124,18 @@ def processes_of(job: str) -> list[processes.Process]:
     stats = processes.all_processes()
     found = [stat.process for stat in stats if processes.environment(stat.process).get("SLURM_JOB_ID") == job]
     return [process for process in found if process.is_alive()]
+
+
+def traces(runs: Path) -> list[str]:
+    """What still lives of searches in `runs`: processes that name it, and folders of those that did."""
+    named = f"{runs}/".encode()
+    found = []
+    for stat in processes.all_processes():
+        folder = Path(f"/proc/{stat.process.pid}")
+        try:
+            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if named in told:
+            found.append(f"process {stat.process.pid} ({stat.name})")
+    return found

@@ -51,7 +51,10 @@ from pathlib import Path
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 Path("orphan").write_text(str(child.pid))
 """
-ASKED = 'echo "$@" >> "$(dirname "$0")/asked"'
+ASKED = '[ "$1" = --oneliner ] || echo "$@" >> "$(dirname "$0")/asked"'
+TELLS = """[ "$1" = requeue ] || exec echo "JobId=17 JobName=fingertip-train UserId=me(1) \\
+JobState=RUNNING Reason=None x StartTime=1 EndTime=$(cat "$(dirname "$0")/end") x NodeList=gr1 "
+"""
 
 Job = Callable[..., "subprocess.Popen[str]"]
 
@@ -122,6 +125,21 @@ def test_before_the_time_limit_it_saves_and_goes_back_into_the_queue(job: Job, t
     assert (tmp_path / "saved").read_text() == "SIGTERM"
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 17\n"
     assert "the time limit is near: saved, and back into the queue; it goes on where it was" in output
+
+
+def test_a_lost_signal_does_not_matter_as_slurm_is_asked_when_the_time_is_up(
+    job: Job, tmp_path: Path
+) -> None:
+    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 8))
+    process = job(SAVES, scontrol=TELLS + ASKED, signal_s="2")
+    wait_for((tmp_path / "ready").exists)
+    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 7))  # the limit is raised meanwhile
+    started = time.monotonic()
+    process.communicate(timeout=30)
+    assert time.monotonic() - started > 3
+    assert process.returncode == 0
+    assert (tmp_path / "saved").read_text() == "SIGTERM"
+    assert (tmp_path / "bin" / "asked").read_text() == "requeue 17\n"
 
 
 def test_a_cancelled_job_saves_and_does_not_come_back(job: Job, tmp_path: Path) -> None:

@@ -50,12 +50,20 @@ def test_jobs_end_in_every_way_and_the_queue_tells_how(on_slurm: SlurmCluster) -
         ended = wait_for(on_slurm, job, state, seconds=120)
         assert ended.finished
         assert reason_of(ended) == reason
-        told = queue.fate(job)
-        assert told is not None
-        assert (told.state, told.node, told.name) == (state, ended.node, ended.name)
-        on_slurm.wait_until(lambda job=job: queue._accounted(job) is not None, 30, f"{job} is accounted")
+        assert told_fate(queue, job) == (state, ended.node, ended.name)
     queue.cancel(expected)  # they are over: no error
     assert queue.fate("999999") is None
+
+    on_slurm.break_command("scontrol", "slurm_load_jobs error: Invalid job id specified")  # it has forgotten
+    for job, (state, _) in expected.items():
+        on_slurm.wait_until(lambda job=job: queue.fate(job), 30, f"accounting knows job {job}")
+        assert told_fate(queue, job) == (state, queue.jobs()[job].node, queue.jobs()[job].name)
+
+
+def told_fate(queue: Queue, job: str) -> tuple[str, str, str]:
+    told = queue.fate(job)
+    assert told is not None
+    return told.state, told.node, told.name
 
 
 def test_requeued_by_preemption_and_by_hand(on_slurm_without_accounting: SlurmCluster) -> None:

@@ -236,8 +236,9 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Fuzzer:
     return Fuzzer(tmp_path_factory.mktemp("fuzz"))
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "seeds", [range(100), pytest.param(range(100, 2100), marks=pytest.mark.end_to_end)], ids=len
+    "seeds", [range(100), pytest.param(range(100, 2400), marks=pytest.mark.end_to_end)], ids=len
 )
 def test_no_corruption_crashes_runs_code_or_changes_a_shape(fuzzer: Fuzzer, seeds: range) -> None:
     outcomes: Counter[str] = Counter()
