@@ -105,8 +105,8 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
     elif name is None:
         console.print(studies_table(studies))
         driven = [study for study in studies if is_driven(study)]
-        lines = {study.root.name: line for study in driven if (line := slurm_line(study))}
-        console.print("\n".join(f"{study}: {line}" for study, line in lines.items()), end="\n" * bool(lines))
+        for told in filter(None, map(slurm_line, driven)):
+            console.print(fill(told, console.width, subsequent_indent=" " * 7))
     elif trial is None:
         console.print(study_line(studies[0]))
         queued = slurm_line(studies[0])
@@ -215,7 +215,7 @@ def aligned(rows: Sequence[Sequence[str]], values: Sequence[str], width: int) ->
     if max(len(f"{head}  {value}") for head, value in zip(heads, values, strict=True)) <= width:
         return "\n".join(f"{head}  {value}" for head, value in zip(heads, values, strict=True))
     indent = " " * (widths[0] + 2)
-    below = [fill(value, width, initial_indent=indent, subsequent_indent=indent) for value in values]
+    below = [fill(value, width, initial_indent=indent, subsequent_indent=f"{indent}  ") for value in values]
     pairs = zip(heads[1:], below[1:], strict=True)
     return "\n".join([heads[0].rstrip(), *(f"{head.rstrip()}\n{value}" for head, value in pairs)])
 

@@ -147,7 +147,7 @@ def test_a_study_that_is_driven_shows_its_queue_among_all(
     assert not any("Slurm" in line for line in shown(capsys, "--runs", str(runs)))
     assert not (tmp_path / "asked").exists()
     _, journal = open_study()
-    assert "s: Slurm: driver 123 running on gr1;" in "\n".join(shown(capsys, "--runs", str(runs)))
+    assert "Slurm: driver 123 running on gr1;" in "\n".join(shown(capsys, "--runs", str(runs)))
     journal.close()
 
 
