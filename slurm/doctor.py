@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pipeline import cli
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from slurm.cluster import Cluster
     from slurm.facts import Site
-    from slurm.findings import Section
+    from slurm.findings import Finding, Section
     from slurm.probing import Probed
+
+    Add = Callable[..., None]  # a part's title, then its findings
 
 EXAMPLES = """\
   python -m slurm.doctor                              this site's profile
@@ -71,7 +75,7 @@ def examine(args: argparse.Namespace) -> list[Section]:
     sections: list[Section] = []
     probed: Probed | None = None
 
-    def add(title: str, *findings: Any) -> None:
+    def add(title: str, *findings: Finding) -> None:
         sections.append(Section(title, findings))
         if not args.json:
             print(sections[-1].text(), flush=True)
@@ -88,7 +92,7 @@ def examine(args: argparse.Namespace) -> list[Section]:
     return sections
 
 
-def _begin(args: argparse.Namespace, add: Any) -> tuple[Site | str, Cluster | None]:
+def _begin(args: argparse.Namespace, add: Add) -> tuple[Site | str, Cluster | None]:
     """Slurm and the profile; without a profile there is nothing more to look at."""
     from pipeline.errors import ConfigError
     from slurm import checks
@@ -108,13 +112,13 @@ def _begin(args: argparse.Namespace, add: Any) -> tuple[Site | str, Cluster | No
     return site, cluster
 
 
-def _site(site: Site | str, cluster: Cluster) -> tuple[Any, ...]:
+def _site(site: Site | str, cluster: Cluster) -> tuple[Finding, ...]:
     from slurm import checks
 
     return () if isinstance(site, str) else checks.everything(site, cluster)
 
 
-def _look(args: argparse.Namespace, site: Site | str, cluster: Cluster, add: Any) -> None:
+def _look(args: argparse.Namespace, site: Site | str, cluster: Cluster, add: Add) -> None:
     """Everything that can be seen from this host."""
     from slurm import checks_disk, checks_python
     from slurm.checks_resources import resources
@@ -135,7 +139,7 @@ def _look(args: argparse.Namespace, site: Site | str, cluster: Cluster, add: Any
     add("Python", *checks_python.environment(cluster), *checks_python.address(cluster))
 
 
-def _probe(args: argparse.Namespace, sections: list[Section], cluster: Cluster, add: Any) -> Probed | None:
+def _probe(args: argparse.Namespace, sections: list[Section], cluster: Cluster, add: Add) -> Probed | None:
     """A look from a node; not worth its wait while there are problems without it."""
     from slurm.findings import note, problems
     from slurm.probing import probe, tidy

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 from slurm.errors import SlurmError
 from slurm.queue import Job, Queue
@@ -12,12 +14,20 @@ from slurm.submit import job_name
 from slurm.watch import REASONS
 
 ASK_S = 5.0  # whoever looks at the status waits for it
+KEEP_S = 15.0
 DRIVER, WORKER = "search", "worker"
+UNTOLD = ("", "None")  # the reason of a job that was just submitted
 SEVERAL = "all"  # what a search of several models calls its jobs
 
 
 def jobs() -> list[Job] | None:
-    """This user's jobs that are not over; None where Slurm does not tell."""
+    """This user's jobs that are not over; None where Slurm does not tell. Asked every KEEP_S at most."""
+    return jobs_at(int(time.monotonic() // KEEP_S))
+
+
+@lru_cache(maxsize=1)
+def jobs_at(moment: int) -> list[Job] | None:
+    """The same, remembered as long as `moment` does not change: a status that is watched asks less often."""
     if shutil.which("squeue") is None:
         return None
     try:
@@ -55,7 +65,7 @@ def row(job: Job) -> dict[str, object]:
 
 
 def _state(job: Job) -> str:
-    return f"pending ({_why(job.reason)})" if job.pending else f"{job.state.lower()} on {job.node}"
+    return f"pending ({why(job.reason)})" if job.pending else f"{job.state.lower()} on {job.node}"
 
 
 def _counted(workers: list[Job]) -> str:
@@ -63,11 +73,13 @@ def _counted(workers: list[Job]) -> str:
     counts = Counter("pending" if job.pending else job.state.lower() for job in workers)
     waiting = Counter(job.reason for job in workers if job.pending)
     parts = [f"{count} {state}" for state, count in sorted(counts.items(), reverse=True)]
-    why = f" ({_why(waiting.most_common(1)[0][0])})" if waiting else ""
-    return ", ".join(parts) + why
+    reason = f" ({why(waiting.most_common(1)[0][0])})" if waiting else ""
+    return ", ".join(parts) + reason
 
 
-def _why(reason: str) -> str:
+def why(reason: str) -> str:
     """Slurm's word for why a job waits, and what it means."""
+    if reason in UNTOLD:
+        return "Slurm has not looked at it yet"
     meaning = REASONS.get(reason.strip("()"))
     return f"{reason}: {meaning}" if meaning else reason

@@ -24,13 +24,13 @@ from typing import Any
 from slurm.checks_python import MODULE, own_address
 from slurm.cluster import Cluster
 from slurm.errors import SlurmError
+from slurm.glance import why
 from slurm.queue import Job, Queue
 from slurm.snapshot import take
 from slurm.submit import JobSpec, job_name, submit
-from slurm.watch import REASONS
 
 MINUTES = 5  # its limit; it takes one, where reading torch from the shared disk is not slow
-POLL_S = 2.0
+POLL_S, MOST_POLL_S = 2.0, 15.0  # between questions to Slurm; the longer it waits, the fewer
 TELL_EVERY_S = 60.0
 ARRIVES_S = 20.0  # files written on a node are seen here later
 WORD_BYTES = 16
@@ -142,6 +142,7 @@ class _Waiting:
         self._folder = folder
         self._deadline = deadline
         self._tell = tell
+        self._started = time.monotonic()
         self._told, self._told_at = "", 0.0
         self._over = False
         self._queue = Queue()
@@ -160,7 +161,8 @@ class _Waiting:
                 return state, ""
             if time.monotonic() >= self._deadline:
                 return state, self._told.removeprefix("probe: ") or "it is not known what the job does"
-            time.sleep(POLL_S)
+            waited_s = time.monotonic() - self._started
+            time.sleep(min(max(POLL_S, waited_s / 20), MOST_POLL_S))
 
     def _note(self, job: Job | None) -> str:
         if job is None:  # forgotten, without accounting
@@ -191,8 +193,7 @@ class _Waiting:
 def describe(job: Job) -> str:
     """A job's state for a person: where it runs, or why it waits."""
     if job.pending:
-        meaning = REASONS.get(job.reason.strip("()"))
-        return f"job {job.id} waits ({job.reason}{f': {meaning}' if meaning else ''})"
+        return f"job {job.id} waits ({why(job.reason)})"
     return f"job {job.id} {job.state.lower()}{f' on {job.node}' if job.node else ''}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.checks_disk import filesystem, locks
+from slurm.checks_disk import filesystem, locks, quota
 from slurm.doctor import main
 from slurm.facts import clock, gres_of, limit_minutes, memory_mb
 from slurm.findings import Level, problem
@@ -274,6 +274,25 @@ def test_locks_and_file_systems(tmp_path: Path) -> None:
     assert [finding.level for finding in locks(tmp_path)] == [Level.OK]
     assert list(tmp_path.iterdir()) == []
     assert filesystem(Path("/proc/self"))[1] == "proc"
+
+
+QUOTA = """\
+Disk quotas for user me (uid 1000):
+Filesystem  blocks   quota   limit   grace   files   quota   limit   grace
+/dev/sda1    {used}  50000   51000   6days     10    1000    1100
+"""
+
+
+@pytest.mark.parametrize(
+    ("used", "status", "level", "told"),
+    [("4096", 0, "ok", "not used up"), ("52000*", 1, "warning", "used up on /dev/sda1")],
+)
+def test_quota(site: StandInSite, tmp_path: Path, used: str, status: int, level: str, told: str) -> None:
+    command = tmp_path / "bin" / "quota"
+    command.write_text(f"#!/bin/sh\ncat <<'END'\n{QUOTA.format(used=used)}END\nexit {status}\n")
+    command.chmod(0o755)
+    (found,) = quota()
+    assert (found.level, told in found.found) == (level, True)
 
 
 def test_a_probe_that_waits_too_long_is_cancelled(site: StandInSite, look: Look, tmp_path: Path) -> None:

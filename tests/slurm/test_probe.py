@@ -245,3 +245,6 @@ def test_a_driver_that_waits_and_the_search_of_all_models() -> None:
     waiting = job("5", "search", "all", "PENDING", "QOSGrpGRES")
     assert line(of_study([waiting], "resnet50")) == "driver 5 pending (QOSGrpGRES)"
     assert describe(waiting) == "job 5 waits (QOSGrpGRES)"
+    new = job("6", "worker", "s", "PENDING", "None")
+    assert describe(new) == "job 6 waits (Slurm has not looked at it yet)"
+    assert describe(job("6", "worker", "s", "RUNNING", node="gr1")) == "job 6 running on gr1"

@@ -6,12 +6,19 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.paths import StudyPaths
+from slurm.glance import jobs_at
 from tune.journal import Journal
 from tune.request import Request
 from tune.status import main
 from tune.study import Study
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
+
+
+@pytest.fixture(autouse=True)
+def without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    jobs_at.cache_clear()
 
 
 @pytest.fixture
@@ -109,6 +116,7 @@ SQUEUE = """\
 
 
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    jobs_at.cache_clear()
     (tmp_path / "bin").mkdir(exist_ok=True)
     (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / "bin" / "squeue").chmod(0o755)
