@@ -132,7 +132,8 @@ def _time(site: Site, key: str, asked: Resources, partition: Partition | None) -
     if shortest is None:
         yield ok("time", f"{wanted}; no limit is told")
     elif asked.time > shortest[0]:
-        yield problem(
+        level = warning if _picked(site, asked) else problem
+        yield level(
             "time",
             f"{key}.time is {wanted}",
             f"lower {key}.time in the profile: whatever is not done by then goes back into the queue",
@@ -146,7 +147,7 @@ def _nodes(site: Site, key: str, asked: Resources, partition: Partition | None) 
     """Whether some node has everything at once; if not, what is too much."""
     if asked.partition and partition is None:
         return
-    names = asked.partition.split(",") if asked.partition else [partition.name] if partition else None
+    names = asked.partition.split(",") if asked.partition else None
     inside = [node for node in site.nodes if names is None or node.partition in names]
     fits = [node for node in inside if not _lacks(node, asked)]
     where = f"partition {', '.join(names)}" if names else "any partition"
@@ -155,14 +156,33 @@ def _nodes(site: Site, key: str, asked: Resources, partition: Partition | None) 
         return
     usable = {node.name for node in fits if node.usable}
     count = len({node.name for node in fits})
-    what = _wanted(asked)
+    inside_of = f" of {where}" if names else ""
+    told = f"{count} node{'' if count == 1 else 's'}{inside_of} fit {_wanted(asked)}"
     if usable:
-        yield ok("nodes", f"{count} of {where} fit {what}; {len(usable)} up now")
+        yield ok("nodes", f"{told}; {len(usable)} up now")
     else:
         states = counted([node.state for node in fits])
-        yield warning(
-            "nodes", f"{count} of {where} fit {what}, none is up ({states})", "wait, or ask the site"
-        )
+        yield warning("nodes", f"{told}, none is up ({states})", "wait, or ask the site")
+    if names is None and partition is not None:
+        yield from _elsewhere(site, key, asked, partition, {node.partition for node in fits})
+
+
+def _elsewhere(
+    site: Site, key: str, asked: Resources, default: Partition, there: set[str]
+) -> Iterator[Finding]:
+    """Whether only partitions other than the default one have such nodes."""
+    if default.name in there:
+        return
+    told = f"none of them is in the default partition {default.name}, but in {_names(there)}"
+    if _picked(site, asked):
+        yield note("nodes", f"{told}; this site's Slurm may pick that by itself")
+    else:
+        yield problem("nodes", told, f"set {key}.partition in the profile", f"one of {_names(there)}")
+
+
+def _picked(site: Site, asked: Resources) -> bool:
+    """Whether the site may choose another partition than the default one."""
+    return asked.partition is None and bool(site.setting("JobSubmitPlugins"))
 
 
 def _wanted(asked: Resources) -> str:

@@ -89,8 +89,8 @@ LESSONS = {
         "tune/test_prune.py::test_only_checkpoints_that_are_worth_their_space_stay",
     ],
     "the job found no Python, which nobody saw before it had waited in the queue": [
-        "slurm/test_doctor.py::test_the_job_found_no_python_is_known_before_it_waits",
-        "slurm/test_doctor.py::test_conda_activate_that_fails_is_named_even_if_some_python_answers",
+        "slurm/test_doctor_host.py::test_the_job_found_no_python_is_known_before_it_waits",
+        "slurm/test_doctor_host.py::test_conda_activate_that_fails_is_named_even_if_some_python_answers",
         "slurm/test_probe.py::test_a_job_that_did_not_report",
         "slurm/test_doctor_on_slurm.py::test_the_job_found_no_python_though_this_host_has_one",
     ],

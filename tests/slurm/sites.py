@@ -1,12 +1,18 @@
 """Stand-ins for a site's Slurm: commands that say what is in files, as a real Slurm was seen to."""
 
+import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from slurm.doctor import main
+
+Found = dict[str, list[tuple[str, str, str]]]
+Look = Callable[..., tuple[int, Found]]
 CONFIG = """\
 Configuration data as of 2026-11-26T05:55:37
 AccountingStorageEnforce = associations,limits,qos
@@ -124,3 +130,23 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandInSite:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return StandInSite(state, profile)
+
+
+@pytest.fixture
+def look(site: StandInSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Look:
+    """Runs the doctor: its exit code, and by subject the level, what was found and what to do."""
+
+    def run(*arguments: str) -> tuple[int, Found]:
+        with pytest.raises(SystemExit) as ended:
+            main(["--cluster", str(site.profile), "--runs", str(tmp_path / "runs"), "--json", *arguments])
+        found: Found = {}
+        for row in json.loads(capsys.readouterr().out)["findings"]:
+            told = f"{row['found']} | {row['needed']}"
+            found.setdefault(row["about"], []).append((row["level"], told, row["remedy"]))
+        return int(str(ended.value.code)), found
+
+    return run
+
+
+def levels(found: Found, *subjects: str) -> list[str]:
+    return [level for subject in subjects for level, _, _ in found[subject]]
