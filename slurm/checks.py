@@ -127,8 +127,8 @@ def preemption(site: Site, cluster: Cluster) -> Iterator[Finding]:
     if grace_s < SAVE_S:
         yield note(
             "preemption",
-            f"{grace_s} s (KillWait, GraceTime) may be too short to save: then the last epoch's checkpoint "
-            "counts, and a part of an epoch is repeated",
+            f"{grace_s} s (KillWait, GraceTime) may be too short to save: then the last checkpoint "
+            "counts, and what came after it is repeated",
         )
 
 

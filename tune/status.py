@@ -9,7 +9,6 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import cli
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from pipeline.paths import StudyPaths, Workspace
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def watch(workspace: Workspace, args: argparse.Namespace) -> None:
-    """Shows the same again and again until no driver is left."""
+    """Shows the same again and again until no driver is left, nor waits in a cluster's queue."""
     from rich.console import Console
 
     from tune.journal import is_driven
@@ -71,7 +71,8 @@ def watch(workspace: Workspace, args: argparse.Namespace) -> None:
     while True:
         console.clear()
         show(workspace, args.study, args.trial)
-        if not any(is_driven(study) for study in chosen(workspace, args.study)):
+        names = {study.root.name for study in workspace.studies()} if args.study is None else {args.study}
+        if not any(is_driven(workspace.study(name)) or slurm_line(name) for name in names):
             return
         time.sleep(WATCH_EVERY_S)
 
@@ -97,6 +98,10 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=MIN_WIDTH)
+    if name is not None and trial is None and not begun(workspace, name) and slurm_line(name):
+        console.print(f"study {name}, not begun yet")
+        print_slurm(console, name)
+        return
     studies = chosen(workspace, name)
     if not studies:
         console.print(
@@ -105,22 +110,33 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
     elif name is None:
         console.print(studies_table(studies))
         driven = [study for study in studies if is_driven(study)]
-        for told in filter(None, map(slurm_line, driven)):
-            console.print(fill(told, console.width, subsequent_indent=" " * 7))
+        for study in driven:
+            print_slurm(console, study.root.name)
     elif trial is None:
         console.print(study_line(studies[0]))
-        queued = slurm_line(studies[0])
-        console.print(fill(queued, console.width, subsequent_indent=" " * 7), end="\n" * bool(queued))
+        print_slurm(console, studies[0].root.name)
         console.print(trials_text(studies[0], console.width), soft_wrap=True)
     else:
         console.print(trial_text(studies[0], one_trial(studies[0], trial)), soft_wrap=True)
 
 
-def slurm_line(study: StudyPaths) -> str:
+def begun(workspace: Workspace, name: str) -> bool:
+    """Whether a study is on disk: its driver may still wait in a cluster's queue."""
+    return workspace.study(name).request.exists()
+
+
+def print_slurm(console: Console, name: str) -> None:
+    """Prints what a cluster's queue says of a study, if it says something."""
+    told = slurm_line(name)
+    if told:
+        console.print(fill(told, console.width, subsequent_indent=" " * 7))
+
+
+def slurm_line(name: str) -> str:
     """What a cluster's queue says of a study's jobs now; empty without a cluster, or if it does not tell."""
     from slurm.glance import jobs, line, of_study
 
-    told = line(of_study(jobs() or [], study.root.name))
+    told = line(of_study(jobs() or [], name))
     return f"Slurm: {told}" if told else ""
 
 
@@ -193,6 +209,7 @@ def study_cells(study: StudyPaths) -> list[str]:
 
 def trials_text(study: StudyPaths, width: int) -> str:
     """A line a trial, best first, those without a result last; its values below it if a line is too short."""
+    from tune.columns import aligned
     from tune.journal import is_driven
     from tune.progress import mm, short
 
@@ -206,18 +223,6 @@ def trials_text(study: StudyPaths, width: int) -> str:
         rows.append([str(trial.number), f"{going} {trial.reason}".strip(), epochs, rung, mm(trial.best_rmse)])
         values.append(short(trial.values))
     return aligned(rows, values, width)
-
-
-def aligned(rows: Sequence[Sequence[str]], values: Sequence[str], width: int) -> str:
-    """Columns, and the values at the end of their line; where one is too long, all on lines of their own."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    heads = ["  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)) for row in rows]
-    if max(len(f"{head}  {value}") for head, value in zip(heads, values, strict=True)) <= width:
-        return "\n".join(f"{head}  {value}" for head, value in zip(heads, values, strict=True))
-    indent = " " * (widths[0] + 2)
-    below = [fill(value, width, initial_indent=indent, subsequent_indent=f"{indent}  ") for value in values]
-    pairs = zip(heads[1:], below[1:], strict=True)
-    return "\n".join([heads[0].rstrip(), *(f"{head.rstrip()}\n{value}" for head, value in pairs)])
 
 
 def trial_text(study: StudyPaths, trial: TrialState) -> str:

@@ -143,6 +143,19 @@ def test_the_queue_tells_why_a_study_waits_or_nothing_at_all(
     assert json.loads(capsys.readouterr().out)["s"]["slurm"] is None
 
 
+def test_a_study_whose_driver_still_waits_is_not_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "queue").write_text("5|PENDING|Resources||N/A|N/A|fingertip-search-new\n")
+    queue(tmp_path, monkeypatch, f"cat {tmp_path}/queue")
+    assert shown(capsys, "--runs", str(tmp_path), "--study", "new") == [
+        "study new, not begun yet",
+        "Slurm: driver 5 pending (Resources: it is next; what it needs is in use)",
+    ]
+    with pytest.raises(PipelineError, match="no study 'other'"):
+        main(["--runs", str(tmp_path), "--study", "other"])
+
+
 def test_a_study_that_is_driven_shows_its_queue_among_all(
     runs: Path,
     open_study: OpenStudy,
