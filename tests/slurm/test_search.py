@@ -163,7 +163,9 @@ def test_two_searches_share_a_host_and_talk_to_nobody_else(
             lambda log=log: log.read_text().count(" joined") == 3, 180, f"all join\n{log.read_text()}"
         )
         search.wait_for_workers(3)
-    starts = [job.started for job in Queue().jobs().values() if "worker" in job.name]
+    names = {job_name("worker", search.name) for search in searches}
+    starts = [job.started for job in Queue().jobs().values() if job.name in names]
+    assert len(starts) == 6
     print(f"\nsix workers started within {max(starts) - min(starts):.0f} s of one another, and all joined")
 
     for search, driver in zip(searches, drivers, strict=True):
