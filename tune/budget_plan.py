@@ -1,4 +1,4 @@
-"""What a plan tells of a study's budget, and whether it fits as far as epochs have been measured."""
+"""What a person is told of a study's budget, and whether it fits as far as epochs have been measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pipeline.paths import StudyPaths
 from pipeline.records import TrialState, fold, read_journal, seconds_now
 from pipeline.spread import SEEDS
 from tune.budget import Budget, clock_text
+from tune.request import Request
 
 
 def budget_lines(paths: StudyPaths, search: SearchConfig, workers: int) -> list[tuple[str, str]]:
@@ -37,3 +38,11 @@ def epochs_left(search: SearchConfig, trials: dict[int, TrialState]) -> float:
     to_come = max(search.trials - len(ended), 0) * mean
     repeats = max(search.confirm * (SEEDS - 1) - (len(trials) - len(searched)), 0)
     return max(to_come, search.share * search.trials * search.epochs - done, 0) + repeats * search.epochs
+
+
+def so_far(paths: StudyPaths, request: Request | None) -> list[str]:
+    """What a study has used of its budget, for a person; nothing without one."""
+    if request is None:
+        return []
+    budget = Budget.from_journal(request.experiment.search, read_journal(paths.journal))
+    return [budget.text()] if budget.limited else []

@@ -41,10 +41,11 @@ def mm(rmse: float | None) -> str:
 
 def short(values: Mapping[str, Any]) -> str:
     """Drawn values without the sections of their keys, schedulers by name, numbers to four digits."""
-    return ", ".join(f"{key.rpartition('.')[2]} {_short_value(value)}" for key, value in values.items())
+    return ", ".join(f"{key.rpartition('.')[2]} {short_value(value)}" for key, value in values.items())
 
 
-def _short_value(value: Any) -> str:
+def short_value(value: Any) -> str:
+    """A drawn value: a scheduler by its label, a number to four digits."""
     if isinstance(value, Mapping):
         return label(SCHEDULER.validate_python(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -159,7 +160,14 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line, continued under its text where it is too long."""
-        self._console.print(fill(text, self._console.width - 1, subsequent_indent=INDENT), soft_wrap=True)
+        lines = fill(
+            text,
+            self._console.width - 1,
+            subsequent_indent=INDENT,
+            break_long_words=False,  # paths and commands are copied
+            break_on_hyphens=False,
+        )
+        self._console.print(lines, soft_wrap=True)
 
     def show(self, study: Study, record: Record) -> None:
         """Tells about a record that has just been written."""
