@@ -233,8 +233,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m slurm.job`."""
     parser = cli.parser(
         "python -m slurm.job",
-        "Runs a module inside a Slurm job: requeues it before the time limit, restarts it if it\n"
-        "is killed. Batch scripts end with it; python -m slurm.launch writes them.",
+        "Runs a module inside a Slurm job: requeues it before the time limit, restarts it\n"
+        "if it is killed. Batch scripts end with it; python -m slurm.launch writes them.",
         "  python -m slurm.job -- pipeline.train --model convnext\n"
         "  python -m slurm.job --signal-s 120 -- pipeline.final --runs runs",
     )

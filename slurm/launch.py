@@ -155,7 +155,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         print(training_script(args, cluster), end="")
         return
     launched, folder = launch_training(args, cluster)
-    _tell(args, launched.jobs, f"{launched.tasks} runs", folder)
+    _tell(args, launched.jobs, "1 run" if launched.tasks == 1 else f"{launched.tasks} runs", folder)
 
 
 def _search(args: argparse.Namespace, rest: list[str]) -> None:

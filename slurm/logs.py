@@ -13,7 +13,7 @@ from slurm.errors import SlurmError
 from slurm.launching import Launched, launches
 from slurm.queue import ask
 from slurm.submit import JOB_PREFIX
-from slurm.watch import main_number, own_jobs
+from slurm.watch import chosen, main_number, own_jobs
 
 POLL_S = 1.0
 ASK_EVERY_S = 15.0  # whether the job still runs
@@ -21,15 +21,35 @@ LINE_BYTES = 400  # a generous guess, to read the end of a large file only
 
 
 def show(runs: Path, what: str | None, lines: int, follow: bool) -> None:
-    """Prints the end of a job's output, and what comes while the job is there with `follow`.
+    """Prints the end of a job's output; with `follow` what comes, too, from before the job starts to its end.
 
     Raises StudyError if there is no such output.
     """
-    path = find(runs, what)
-    print(f"==> {path} <==", flush=True)
-    end = _print_end(path, lines)
-    if follow:
-        _follow(runs, path, end)
+    if not follow:
+        _print_end(find(runs, what), lines)
+        return
+    try:
+        path = _wait_for(runs, what)
+        _follow(runs, path, _print_end(path, lines))
+    except KeyboardInterrupt:
+        print("\nleft; the job goes on", flush=True)
+
+
+def _wait_for(runs: Path, what: str | None) -> Path:
+    """The output of a job, once it has started. Raises StudyError if there is neither output nor job."""
+    told = ""
+    while True:
+        try:
+            return find(runs, what)
+        except StudyError:
+            waiting = [ours for ours in own_jobs(runs) if what is None or ours in chosen([ours], [what])]
+            if not waiting:
+                raise
+            line = f"job {waiting[0].job.id} {waiting[0].waits() or waiting[0].job.state.lower()}"
+        if line != told:
+            print(f"waiting: {line}", flush=True)
+            told = line
+        time.sleep(POLL_S)
 
 
 def find(runs: Path, what: str | None) -> Path:
@@ -93,6 +113,7 @@ def _told_by_slurm(job: str) -> Iterable[Path]:
 
 def _print_end(path: Path, lines: int) -> int:
     """Prints the last lines; where the file ended."""
+    print(f"==> {path} <==", flush=True)
     with path.open("rb") as handle:
         size = handle.seek(0, 2)
         handle.seek(max(0, size - lines * LINE_BYTES))

@@ -9,18 +9,20 @@ no longer has it. Pending jobs count as capacity. Workers are never requeued, bu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from slurm.cluster import PoolConfig
 from slurm.errors import SlurmError
 from slurm.queue import Job
+from slurm.watch import REASONS
 from tune.place import Demand
 
 MAX_STILLBORN = 3  # workers in a row that end before they join: the next would too
 MAX_REFUSED = 5  # submissions in a row, while no worker lives
 COMPLETING = "COMPLETING"
+NO_REASON = ("", "None")  # Slurm has not looked at the job yet
 BLAMELESS = {  # what ends a worker through no fault of its trial's
     "CANCELLED": "was cancelled",
     "PREEMPTED": "was preempted",
@@ -77,6 +79,7 @@ class Pool:
     _stillborn: int = 0
     _refused: int = 0
     _told: str = ""
+    _waits: str = ""  # Slurm's word for why no worker runs yet
 
     def step(self, demand: Demand, joined: Iterable[str]) -> None:
         """One poll: learns what Slurm says, then submits or cancels. `joined`: jobs that are Ray nodes now.
@@ -107,7 +110,17 @@ class Pool:
         for job in mine.values():
             worker = self.workers.setdefault(job.id, Worker(job.id))
             worker.running, worker.completing = job.running, job.state == COMPLETING
+        self._tell_why_nothing_runs(mine.values())
         return True
+
+    def _tell_why_nothing_runs(self, jobs: Collection[Job]) -> None:
+        """What the search waits for, when that changes."""
+        reasons = [job.reason for job in jobs if job.pending and job.reason not in NO_REASON]
+        waits = reasons[0] if reasons and not any(job.running for job in jobs) else ""
+        if waits and waits != self._waits:
+            meaning = f": {REASONS[waits]}" if waits in REASONS else ""
+            self.tell(f"waiting for Slurm to start {len(reasons)} of its jobs ({waits}{meaning})")
+        self._waits = waits
 
     def _ended(self, worker: Worker) -> None:
         del self.workers[worker.id]

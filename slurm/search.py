@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from pipeline.errors import StudyError
-from pipeline.paths import Workspace
+from pipeline.paths import Workspace, repository
 from slurm.cluster import Cluster, choose_cluster
 from slurm.errors import SlurmError
 from slurm.head import SlurmRay, worker_spec
@@ -74,6 +74,7 @@ def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
     """Runs the studies from here, one after the other, on one pool of workers."""
     workspace, name = plans[0].workspace, name_of(plans)
     code = take(workspace.root)
+    os.chdir(repository())  # Ray has workers import from where the driver stands: this must not be a checkout
     with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
         for plan in plans:
             print(plan.text(), flush=True)

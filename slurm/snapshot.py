@@ -102,8 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = cli.parser(
         "python -m slurm.snapshot",
         "Stores the code that runs under RUNS/code, once, and prints where.",
-        "  python -m slurm.snapshot\n"
-        "  python -m slurm.snapshot --job $SLURM_JOB_ID   the same one at each start of a job",
+        "  python -m slurm.snapshot\n  python -m slurm.snapshot --job $SLURM_JOB_ID   the same at each start",
     )
     parser.add_argument("--job", metavar="ID", help="the snapshot that this job took when it first started")
     cli.add_runs(parser)

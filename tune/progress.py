@@ -154,7 +154,14 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line, continued under its text where it is too long."""
-        self._console.print(fill(text, self._console.width - 1, subsequent_indent=INDENT), soft_wrap=True)
+        lines = fill(
+            text,
+            self._console.width - 1,
+            subsequent_indent=INDENT,
+            break_long_words=False,  # paths and commands are copied
+            break_on_hyphens=False,
+        )
+        self._console.print(lines, soft_wrap=True)
 
     def show(self, study: Study, record: Record) -> None:
         """Tells about a record that has just been written."""

@@ -26,6 +26,13 @@ if name == "sbatch":
     (state / f"job-{{number}}.sh").write_text(Path(script).read_text())
     (state / f"job-{{number}}.json").write_text(json.dumps(dict(os.environ)))
     print(f"Submitted batch job {{number}}")
+if name == "scancel":  # what is cancelled leaves the queue; what a driver submits while it ends comes
+    queue, late = state / "squeue.answer", state / "late.answer"
+    lines = queue.read_text().splitlines(keepends=True) if queue.exists() else []
+    lines = [line for line in lines if line.partition("|")[0] not in arguments]
+    lines += [late.read_text()] if late.exists() else []
+    late.unlink(missing_ok=True)
+    queue.write_text("".join(lines))
 answer = state / f"{{name}}.answer"
 if answer.exists():
     print(answer.read_text(), end="")

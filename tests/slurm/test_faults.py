@@ -73,7 +73,7 @@ class Faults:
 def test_a_search_survives_everything_that_happens_on_a_cluster(
     on_slurm: SlurmCluster, small_disk: Path, blobs: Path
 ) -> None:
-    slurm, search = on_slurm, Search(on_slurm, small_disk / "runs", blobs, trials=60)
+    slurm, search = on_slurm, Search(on_slurm, small_disk / "runs", blobs, trials=36)
     search.start(pause_s=EPOCH_S)
     search.wait_for_workers(3)
     faults = Faults(search)

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,8 +96,12 @@ def test_a_dry_run_prints_what_is_submitted_and_writes_nothing(
     assert not list(tmp_path.glob("[jc]o*"))
     main(words)
     submitted = slurm_commands.script(100)
-    assert submitted.replace("fingertip-search-hrnet", "fingertip-search") == printed
-    assert '--model hrnet "$@"' in " ".join(submitted.split())
+    as_one_line = " ".join(submitted.split())
+    assert (
+        submitted.replace("fingertip-search-hrnet", "fingertip-search").split("exec ")[0]
+        == printed.split("exec ")[0]
+    )
+    assert "--model hrnet --study hrnet --runs" in as_one_line
 
 
 def test_a_search_runs_the_snapshot_taken_now_and_its_own_python(
@@ -109,7 +114,7 @@ def test_a_search_runs_the_snapshot_taken_now_and_its_own_python(
     assert environment["RUNS"] == str(tmp_path)
     (options,) = slurm_commands.asked("sbatch")
     assert options[0] == f"--output={last(tmp_path)}/fingertip-search-second-%j.out"
-    assert "submitted job 100: search second" in capsys.readouterr().out
+    assert "submitted the search as Slurm job 100" in capsys.readouterr().out
 
 
 def test_the_final_run_needs_a_winner_first(slurm_commands, tmp_path: Path) -> None:
@@ -174,6 +179,17 @@ def test_stop_cancels_a_study_with_its_driver_first(slurm_commands, tmp_path: Pa
     assert "cancelled 102: drives the search resnet50" in capsys.readouterr().out
 
 
+def test_stop_takes_the_workers_that_a_driver_submits_while_it_ends(
+    slurm_commands, tmp_path: Path, capsys
+) -> None:
+    slurm_commands.answer("squeue", QUEUE)
+    worker = next(line for line in QUEUE.splitlines(keepends=True) if line.startswith("103|"))
+    slurm_commands.answer("late", worker.replace("103|", "110|", 1))
+    main(["stop", "resnet50", "--runs", str(tmp_path)])
+    assert slurm_commands.asked("scancel") == [["102", "103"], ["110"]]
+    assert "cancelled 110: runs trials of resnet50" in capsys.readouterr().out
+
+
 def test_stop_touches_no_job_of_another_project(slurm_commands, tmp_path: Path) -> None:
     slurm_commands.answer("squeue", QUEUE)
     with pytest.raises(SlurmError) as caught:
@@ -200,6 +216,22 @@ def test_logs_are_found_by_job_task_model_and_run(slurm_commands, tmp_path: Path
         capsys.readouterr()
         main(["logs", what, "--runs", str(tmp_path)])
         assert capsys.readouterr().out.endswith(f"<==\ntask {expected}\n"), what
+
+
+def test_following_waits_for_a_job_to_start_and_says_why(slurm_commands, tmp_path: Path) -> None:
+    main([*TRAIN, "--model", "convnext", "--runs", str(tmp_path)])
+    pending = "100|PENDING|Priority||N/A|N/A|fingertip-train-convnext\n"
+    slurm_commands.answer("squeue", pending)
+    command = [sys.executable, "-m", "slurm.launch", "logs", "100", "-f", "--runs", str(tmp_path)]
+    following = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert following.stdout is not None
+    assert following.stdout.readline() == "waiting: job 100 Priority: others are before it\n"
+    (last(tmp_path) / "fingertip-train-convnext-100.out").write_text("started\n")
+    assert following.stdout.readline().startswith("==> ")
+    assert following.stdout.readline() == "started\n"
+    following.send_signal(signal.SIGINT)
+    assert following.communicate(timeout=10)[0].strip() == "left; the job goes on"
+    assert following.returncode == 0
 
 
 def test_logs_shows_the_last_lines(slurm_commands, tmp_path: Path, capsys) -> None:

@@ -102,7 +102,7 @@ def log(folder: Path) -> str:
 def test_the_shipped_script_cut_twice_by_its_time_limit_gives_the_same_weights(
     on_slurm: SlurmCluster, copies: Callable[[str], Path], winner: tuple[Path, float], tmp_path: Path
 ) -> None:
-    epochs = int(65 / winner[1])
+    epochs = int(60 / winner[1])
     reference, runs = Reference(copies("reference"), epochs), copies("cut")
     environment = {**os.environ, "RUNS": str(runs), "PIPELINE_PYTHON": sys.executable}
     words = ["sbatch", "--parsable", f"--output={tmp_path}/%x-%j.out", *ON_TEST_NODES, *CUT]
@@ -126,7 +126,7 @@ def test_a_run_that_is_killed_then_preempted_then_loses_its_node_gives_the_same_
     winner: tuple[Path, float],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    epochs = int(35 / winner[1])
+    epochs = int(25 / winner[1])
     reference, runs = Reference(copies("reference"), epochs), copies("killed")
     every_second = ["--set", "checkpoint_every_s=1"]
     wanted = ["final", "--cluster", "test", "--runs", runs, "--set", f"train.epochs={epochs}", *every_second]

@@ -1,6 +1,6 @@
 """The pool's decisions, on a Slurm that keeps its jobs in a dictionary."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -112,6 +112,21 @@ def test_a_query_that_fails_changes_nothing_and_is_told_once() -> None:
     assert (len(slurm.queue), len(pool.workers)) == (2, 2)
     assert slurm.told[told:] == [
         "Slurm does not answer; the workers stay as they are: squeue: connection refused"
+    ]
+
+
+def test_it_tells_why_no_worker_runs_when_that_changes() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    pool.step(wants(2), ())
+    for reason in ("None", "Priority", "Priority", "Resources"):
+        slurm.queue["1"] = replace(job("1", "PENDING"), reason=reason)
+        pool.step(wants(2), ())
+    slurm.start("1")
+    pool.step(wants(2), ())
+    assert [line for line in slurm.told if "waiting" in line] == [
+        "waiting for Slurm to start 1 of its jobs (Priority: others are before it)",
+        "waiting for Slurm to start 1 of its jobs (Resources: it is next; what it needs is in use)",
     ]
 
 
