@@ -23,7 +23,7 @@ from pipeline.config import SearchConfig
 from pipeline.records import Ended, Epoch, Record, Revived, TrialState
 from tune.asha import milestones, quantile
 
-TRIALS_A_CHANCE = 32  # in the study, for each that goes on at a time
+AT_ONCE = 0.25  # chances at a time, per square root of the number of trials
 LOTS_PER_SPENT = 2.0  # the lots' part of all chances' epochs, per part of the study's epochs that is spent
 MAX_LOTS = 0.9
 
@@ -44,7 +44,7 @@ class Chances:
         self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
         self._all = search.trials * search.epochs
         self._budget = math.floor(search.share * self._all)
-        self._at_once = search.chances or math.ceil(search.trials / TRIALS_A_CHANCE)
+        self._at_once = search.chances or math.ceil(AT_ONCE * math.sqrt(search.trials))
         self._going: set[int] = set()  # trials that run on a second chance
         self._spent = 0  # epochs on record
         self._reserved: dict[int, int] = {}  # trial: epochs to go on its chance; below 0 once past that rung

@@ -88,7 +88,7 @@ def test_few_go_on_at_a_time() -> None:
     assert chances.affordable() == 1
 
 
-def test_a_thirty_second_of_the_trials_unless_the_user_says_otherwise() -> None:
+def test_how_many_goes_with_the_root_of_the_trials_unless_the_user_says_otherwise() -> None:
     stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in range(40)]
     many = SearchConfig(trials=40, epochs=9, share=1)
     assert Chances.from_journal(many, stopped).affordable() == 2
