@@ -84,6 +84,7 @@ class Worker:
 
     def run(self) -> None:
         """Joins the present driver, then each that follows within the profile's `rejoin_s`."""
+        say("looks for the driver")
         last: Head | None = None
         starts = 0
         while (head := self._next_head(last if starts >= MAX_STARTS else None)) and not self._leaving:

@@ -19,6 +19,8 @@ COMMANDS = [
     "pipeline.data.preview",
     "pipeline.data.twin",
     "pipeline.models",
+    "slurm.doctor",
+    "slurm.probe",
     "slurm.launch",
     "slurm.job",
     "slurm.task",

@@ -19,7 +19,10 @@ LAYERS = [
     "slurm",
 ]
 FORBIDDEN = {"pipeline": {"ray", "submitit", "tune", "slurm"}, "tune": {"submitit", "slurm"}, "slurm": set()}
-EXCEPTIONS = {("tune.search", "slurm.search")}  # the command that puts the parts together
+EXCEPTIONS = {
+    ("tune.search", "slurm.search"),  # the command that puts the parts together
+    ("tune.status", "slurm.glance"),  # adds what the queue says, where there is one
+}
 SOURCES = sorted(path for package in FORBIDDEN for path in (ROOT / package).rglob("*.py"))
 
 

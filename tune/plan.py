@@ -72,7 +72,8 @@ class Machine:
     """What trials may run on.
 
     gpus: how many can be used. profile: the one that fits. choose_workers: from the number asked for and the
-    GPUs in use. overrides: configuration that it needs. lines: what else a plan should tell of it.
+    GPUs in use. overrides: configuration that it needs. lines: what else a plan should tell of it. stop: how
+    to end a search, with {study} and {runs} to be filled in.
     """
 
     gpus: int
@@ -81,6 +82,7 @@ class Machine:
     choose_workers: Callable[[int | None, int], tuple[Workers, str]]
     overrides: tuple[str, ...] = ()
     lines: tuple[tuple[str, str], ...] = ()
+    stop: str = "Ctrl-C"
 
 
 def this_machine(why: str) -> Machine:
@@ -151,10 +153,14 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
         ("data", _data_line(args.data, workspace, experiment.twin)),
         *_search_lines(experiment),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
-        ("stop", "Ctrl-C; the same command resumes" + (f" with --study {study}" if args.fresh else "")),
+        ("stop", machine.stop.format(study=study, runs=args.runs) + _resumes(study, args.fresh)),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
     ]
     return Plan(workspace, study, experiment, profile.value, workers, data, tuple(lines))
+
+
+def _resumes(study: str, fresh: bool) -> str:
+    return "; the same command resumes" + (f" with --study {study}" if fresh else "")
 
 
 def refuse_other_model(model: str, experiment: Experiment) -> None:

@@ -40,10 +40,11 @@ def mm(rmse: float | None) -> str:
 
 def short(values: Mapping[str, Any]) -> str:
     """Drawn values without the sections of their keys, schedulers by name, numbers to four digits."""
-    return ", ".join(f"{key.rpartition('.')[2]} {_short_value(value)}" for key, value in values.items())
+    return ", ".join(f"{key.rpartition('.')[2]} {short_value(value)}" for key, value in values.items())
 
 
-def _short_value(value: Any) -> str:
+def short_value(value: Any) -> str:
+    """A drawn value: a scheduler by its label, a number to four digits."""
     if isinstance(value, Mapping):
         return label(SCHEDULER.validate_python(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

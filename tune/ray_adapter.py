@@ -175,4 +175,5 @@ def last_words(trial: Any) -> str:
     told = [line.strip() for line in lines if line.strip() and not line.startswith("Failure #")]
     if not told:
         return "its process is gone"
-    return told[0 if told[0].startswith("The actor") else -1][:MAX_LAST_WORDS]
+    words = told[0].partition(": ")[0] if told[0].startswith("The actor") else told[-1]
+    return words[:MAX_LAST_WORDS]

@@ -14,7 +14,7 @@ PREFIX = "ft-"
 LOCK = "lock"
 # Reads what its parent never writes, until the parent is gone and so has closed its end; then gives Ray's
 # processes, which end when they miss the parent, some seconds.
-JANITOR = 'trap "" HUP INT TERM; cat >/dev/null; sleep 5; rm -rf -- "$0"'
+JANITOR = 'trap "" HUP INT TERM; cat >/dev/null; sleep 2; rm -rf -- "$0"'
 SURELY_LOCKED_S = 60.0  # a folder that is not locked by then never will be
 MAX_PARENT = 30  # characters: Ray adds some 70, and a socket's name has at most 107
 

@@ -10,11 +10,13 @@ import json
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from pipeline import cli
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from pipeline.paths import StudyPaths, Workspace
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def watch(workspace: Workspace, args: argparse.Namespace) -> None:
-    """Shows the same again and again until no driver is left."""
+    """Shows the same again and again until no driver is left, nor waits in a cluster's queue."""
     from rich.console import Console
 
     from tune.journal import is_driven
@@ -69,7 +71,8 @@ def watch(workspace: Workspace, args: argparse.Namespace) -> None:
     while True:
         console.clear()
         show(workspace, args.study, args.trial)
-        if not any(is_driven(study) for study in chosen(workspace, args.study)):
+        names = {study.root.name for study in workspace.studies()} if args.study is None else {args.study}
+        if not any(is_driven(workspace.study(name)) or slurm_line(name) for name in names):
             return
         time.sleep(WATCH_EVERY_S)
 
@@ -90,9 +93,15 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
     """Prints a table of studies, of one study's trials, or one trial."""
     from rich.console import Console
 
+    from tune.journal import is_driven
+
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=MIN_WIDTH)
+    if name is not None and trial is None and not begun(workspace, name) and slurm_line(name):
+        console.print(f"study {name}, not begun yet")
+        print_slurm(console, name)
+        return
     studies = chosen(workspace, name)
     if not studies:
         console.print(
@@ -100,11 +109,35 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
         )
     elif name is None:
         console.print(studies_table(studies))
+        driven = [study for study in studies if is_driven(study)]
+        for study in driven:
+            print_slurm(console, study.root.name)
     elif trial is None:
         console.print(study_line(studies[0]))
-        console.print(trials_table(studies[0]))
+        print_slurm(console, studies[0].root.name)
+        console.print(trials_text(studies[0], console.width), soft_wrap=True)
     else:
         console.print(trial_text(studies[0], one_trial(studies[0], trial)), soft_wrap=True)
+
+
+def begun(workspace: Workspace, name: str) -> bool:
+    """Whether a study is on disk: its driver may still wait in a cluster's queue."""
+    return workspace.study(name).request.exists()
+
+
+def print_slurm(console: Console, name: str) -> None:
+    """Prints what a cluster's queue says of a study, if it says something."""
+    told = slurm_line(name)
+    if told:
+        console.print(fill(told, console.width, subsequent_indent=" " * 7))
+
+
+def slurm_line(name: str) -> str:
+    """What a cluster's queue says of a study's jobs now; empty without a cluster, or if it does not tell."""
+    from slurm.glance import jobs, line, of_study
+
+    told = line(of_study(jobs() or [], name))
+    return f"Slurm: {told}" if told else ""
 
 
 def trials_of(study: StudyPaths) -> dict[int, TrialState]:
@@ -174,37 +207,33 @@ def study_cells(study: StudyPaths) -> list[str]:
     ]
 
 
-def trials_table(study: StudyPaths) -> Table:
-    """One row a trial, best first, those without a result last."""
-    from rich.table import Table
-
+def trials_text(study: StudyPaths, width: int) -> str:
+    """A line a trial, best first, those without a result last; its values below it if a line is too short."""
+    from tune.columns import aligned
     from tune.journal import is_driven
     from tune.progress import mm, short
 
     trials, driven = trials_of(study), is_driven(study)
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("trial", "status", "epochs", "rung", "best", "values"):
-        table.add_column(heading, no_wrap=heading != "values")
-    order = sorted(trials.values(), key=lambda t: (t.best_rmse is None, t.best_rmse or 0.0, t.number))
-    for trial in order:
+    rows = [["trial", "status", "epochs", "rung", "best"]]
+    values = ["values"]
+    for trial in sorted(trials.values(), key=lambda t: (t.best_rmse is None, t.best_rmse or 0.0, t.number)):
         going = "interrupted" if trial.status == "running" and not driven else str(trial.status)
-        status = f"{going} {trial.reason}".strip()
         rung = "-" if trial.rung is None else str(trial.rung)
         epochs = str(max(trial.epochs, default=0))
-        table.add_row(str(trial.number), status, epochs, rung, mm(trial.best_rmse), short(trial.values))
-    return table
+        rows.append([str(trial.number), f"{going} {trial.reason}".strip(), epochs, rung, mm(trial.best_rmse)])
+        values.append(short(trial.values))
+    return aligned(rows, values, width)
 
 
 def trial_text(study: StudyPaths, trial: TrialState) -> str:
     """Everything that is known about a trial."""
-    from tune.progress import mm
+    from tune.progress import mm, short_value
 
     lines = [
         f"trial {trial.number} of study {study.root.name}: {trial.status} {trial.reason}".rstrip(),
         f"folder   {study.trial(trial.number).root}",
         f"seed     {trial.seed}; values from: {trial.source}",
-        *(f"  {key} = {value}" for key, value in trial.values.items()),
+        *(f"  {key} = {short_value(value)}" for key, value in trial.values.items()),
         f"best     {mm(trial.best_rmse)} at epoch {trial.best_epoch or '-'}; rung {trial.rung or '-'}",
         f"time     {timedelta(seconds=round(trial.seconds))} in epochs",
         *(
@@ -227,19 +256,32 @@ def as_json(workspace: Workspace, name: str | None, number: int | None) -> dict[
     studies = chosen(workspace, name)
     if number is not None:
         return trial_json(one_trial(studies[0], number))
-    return {study.root.name: study_json(study) for study in studies}
+    return {study.root.name: study_json(study, asked=name is not None) for study in studies}
 
 
-def study_json(study: StudyPaths) -> dict[str, Any]:
-    """A study's driver and trials, or the error that keeps them from being read."""
+def study_json(study: StudyPaths, asked: bool) -> dict[str, Any]:
+    """A study's driver and trials, or the error that keeps them from being read.
+
+    slurm: the jobs in the queue, of a study that was asked for or is driven; null where no queue tells.
+    """
     from pipeline.errors import PipelineError
     from tune.journal import is_driven
 
+    driven = is_driven(study)
+    found = {"driven": driven, "slurm": slurm_json(study) if asked or driven else None}
     try:
         trials = trials_of(study).values()
     except (PipelineError, OSError) as error:
-        return {"driven": is_driven(study), "error": str(error)}
-    return {"driven": is_driven(study), "trials": [trial_json(trial) for trial in trials]}
+        return {**found, "error": str(error)}
+    return {**found, "trials": [trial_json(trial) for trial in trials]}
+
+
+def slurm_json(study: StudyPaths) -> list[dict[str, Any]] | None:
+    """The study's jobs as plain values; None where no queue tells."""
+    from slurm.glance import jobs, of_study, row
+
+    queued = jobs()
+    return None if queued is None else [row(job) for job in of_study(queued, study.root.name)]
 
 
 def trial_json(trial: TrialState) -> dict[str, Any]:

@@ -130,13 +130,13 @@ def test_before_the_time_limit_it_saves_and_goes_back_into_the_queue(job: Job, t
 def test_a_lost_signal_does_not_matter_as_slurm_is_asked_when_the_time_is_up(
     job: Job, tmp_path: Path
 ) -> None:
-    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 8))
+    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 5))
     process = job(SAVES, scontrol=TELLS + ASKED, signal_s="2")
     wait_for((tmp_path / "ready").exists)
-    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 7))  # the limit is raised meanwhile
+    (tmp_path / "bin" / "end").write_text(str(round(time.time()) + 4))  # the limit is raised meanwhile
     started = time.monotonic()
     process.communicate(timeout=30)
-    assert time.monotonic() - started > 3
+    assert time.monotonic() - started > 1
     assert process.returncode == 0
     assert (tmp_path / "saved").read_text() == "SIGTERM"
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 17\n"

@@ -1,6 +1,7 @@
 """Searches on a real Slurm: from the command to the last trace, two at once, and who may talk to them."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from pipeline.paths import Workspace
 from pipeline.records import Ended, Epoch, Lost, Started, fold, read_journal
@@ -46,25 +48,43 @@ def command(runs: Path, data: Path, profile: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "tune.search", *fixed, *more]
 
 
-def run(arguments: list[str], code: int = 0) -> str:
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of its own, to be edited while jobs run."""
+    folder = tmp_path / "checkout"
+    for name in ("pipeline", "tune", "slurm", "configs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def run(arguments: list[str], code: int = 0, cwd: Path = ROOT) -> str:
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-def test_a_search_from_the_command_to_its_last_trace(on_slurm: SlurmCluster, runs: Path, blobs: Path) -> None:
+def test_a_search_from_the_command_to_its_last_trace(
+    on_slurm: SlurmCluster, runs: Path, blobs: Path, checkout: Path
+) -> None:
+    """Its driver is requeued on the way, when the checkout it was submitted from is broken already."""
     search = Search(on_slurm, runs, blobs, name="resnet50")
     search.runs.mkdir()
     search.profile()
     asked = command(runs, blobs, runs / "resnet50.yaml", "--trials", "12", "--epochs", "9")
     submitted = time.time()
-    output = run(asked)
+    output = run(asked, cwd=checkout)
     assert "executor   slurm (sbatch is on PATH)" in output
     assert "submitted the search as Slurm job" in output
-    refused = run(asked, code=2)
+    refused = run(asked, code=2, cwd=checkout)
     assert "is this search already" in refused or "is being run" in refused
     search.wait(search.epochs, 120, "the first epoch")
     first_epoch_s = search.epochs()[0].time - submitted
+    for module in ("tune/search.py", "slurm/worker.py", "pipeline/trainer.py"):
+        (checkout / module).write_text("raise SystemExit('the checkout was edited')")
+    search.wait_for_epochs(3)
+    driver = next(job.id for job in Queue().jobs().values() if job.name == job_name("search", "resnet50"))
+    on_slurm.run("scontrol", "requeue", driver)
+    search.wait_for_epochs(3)
     search.wait_for_end(240)
 
     board = pd.read_csv(runs / "leaderboard.csv")
@@ -72,9 +92,12 @@ def test_a_search_from_the_command_to_its_last_trace(on_slurm: SlurmCluster, run
     assert set(board["status"]) <= {"completed", "stopped"}
     assert board["slurm_job"].notna().all()
     assert set(board["node"]) == set(on_slurm.nodes), "not all workers trained"
-    assert board["commit"].notna().all()
+    codes = {yaml.safe_load(path.read_text())["code"] for path in runs.glob("studies/*/trials/*/run.yaml")}
+    (code,) = codes
+    assert Path(code).parent == runs / "code"
     driver_log = next(runs.glob("jobs/*/*.out")).read_text()
-    assert driver_log.count(" joined") == 3, driver_log
+    assert "start 2 of this job" in driver_log
+    assert driver_log.count(" joined") >= 3, driver_log
     assert "study resnet50:" in driver_log
     print(f"\nfrom submission to the first epoch: {first_epoch_s:.1f} s")
     print(f"share of the workers' time inside fit: {share_in_fit(search):.0%}")
@@ -82,11 +105,13 @@ def test_a_search_from_the_command_to_its_last_trace(on_slurm: SlurmCluster, run
 
 def share_in_fit(search: Search) -> float:
     """How much of the worker jobs' time went into trials, from their start to what ended them."""
-    records = read_journal(search.paths.journal)
-    inside = 0.0
-    for start in (record for record in records if isinstance(record, Started)):
-        last = [r.time for r in records if isinstance(r, Epoch | Ended | Lost) and r.trial == start.trial]
-        inside += max(last) - start.time
+    inside, since = 0.0, {}
+    for record in read_journal(search.paths.journal):
+        if isinstance(record, Started):
+            since[record.trial] = record.time
+        elif isinstance(record, Epoch | Ended | Lost) and record.trial in since:
+            inside += record.time - since[record.trial]
+            since[record.trial] = record.time
     jobs = Queue().jobs().values()
     workers = [job for job in jobs if job.name == job_name("worker", search.name)]
     whole = sum(job.ends - job.started for job in workers if job.ends and job.started)
@@ -138,7 +163,9 @@ def test_two_searches_share_a_host_and_talk_to_nobody_else(
             lambda log=log: log.read_text().count(" joined") == 3, 180, f"all join\n{log.read_text()}"
         )
         search.wait_for_workers(3)
-    starts = [job.started for job in Queue().jobs().values() if "worker" in job.name]
+    names = {job_name("worker", search.name) for search in searches}
+    starts = [job.started for job in Queue().jobs().values() if job.name in names]
+    assert len(starts) == 6
     print(f"\nsix workers started within {max(starts) - min(starts):.0f} s of one another, and all joined")
 
     for search, driver in zip(searches, drivers, strict=True):

@@ -90,7 +90,8 @@ def worker(tmp_path: Path) -> subprocess.Popen[str]:
 def test_a_signal_ends_a_worker_that_waits_for_a_driver(
     worker: subprocess.Popen[str], number: signal.Signals
 ) -> None:
-    time.sleep(2.0)
+    assert worker.stdout is not None
+    assert worker.stdout.readline().endswith("looks for the driver\n")
     worker.send_signal(number)
     output, _ = worker.communicate(timeout=10)
     assert worker.returncode == 0

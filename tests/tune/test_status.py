@@ -6,12 +6,19 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.paths import StudyPaths
+from slurm.glance import jobs_at
 from tune.journal import Journal
 from tune.request import Request
 from tune.status import main
 from tune.study import Study
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
+
+
+@pytest.fixture(autouse=True)
+def without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    jobs_at.cache_clear()
 
 
 @pytest.fixture
@@ -72,6 +79,97 @@ def test_a_trial_with_everything_that_is_known(runs: Path, capsys: pytest.Captur
     failed = "\n".join(shown(capsys, "--runs", str(runs), "--study", "s", "--trial", "1"))
     assert "failed DIVERGED" in failed
     assert failed.endswith("the loss is nan")
+
+
+SCHEDULER = {"name": "multistep", "factor": 0.5, "milestones": [0.15, 0.3, 0.45], "warmup": 0.05}
+
+
+def test_long_values_stand_below_their_trial_and_schedules_go_by_name(
+    paths: StudyPaths, open_study: OpenStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {
+        "train.lr": {"log_uniform": (1e-4, 1e-2)},
+        "train.weight_decay": {"log_uniform": (1e-6, 1e-2)},
+        "train.scheduler": {"choice": (SCHEDULER,)},
+    }
+    study, journal = open_study(space=space)
+    Request("s", "smoke", "d", None, study.experiment).write(paths)
+    for _ in range(2):
+        assert study.next_trial() is not None
+    journal.close()
+    runs = str(paths.root.parents[1])
+    lines = shown(capsys, "--runs", runs, "--study", "s")
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines[1:4]] == ["trial", "0", "lr"]
+    assert "scheduler multistep x0.5 @ 0.15 0.3 0.45 warmup 0.05" in " ".join("\n".join(lines).split())
+    one = shown(capsys, "--runs", runs, "--study", "s", "--trial", "1")
+    assert "  train.scheduler = multistep x0.5 @ 0.15 0.3 0.45 warmup 0.05" in one
+    assert max(len(line) for line in one if not line.startswith("folder")) <= 80
+
+
+SQUEUE = """\
+123|RUNNING|None|gr1|1795671412|1795757812|fingertip-search-s
+124|RUNNING|None|gr2|1795671412|1795757812|fingertip-worker-s
+126|PENDING|Priority||N/A|N/A|fingertip-worker-s
+7|RUNNING|None|gr3|1795671412|1795757812|fingertip-worker-other
+"""
+
+
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    jobs_at.cache_clear()
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin" / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "bin" / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+
+
+def test_the_queue_tells_why_a_study_waits_or_nothing_at_all(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "queue").write_text(SQUEUE)
+    queue(tmp_path, monkeypatch, f"cat {tmp_path}/queue")
+    lines = shown(capsys, "--runs", str(runs), "--study", "s")
+    assert " ".join(" ".join(lines[1:3]).split()) == (
+        "Slurm: driver 123 running on gr1; workers 1 running, 1 pending (Priority: others are before it)"
+    )
+    assert max(map(len, lines)) <= 80
+    main(["--runs", str(runs), "--study", "s", "--json"])
+    told = json.loads(capsys.readouterr().out)["s"]["slurm"]
+    assert [job["job"] for job in told] == ["123", "124", "126"]
+    assert told[2] == {"job": "126", "kind": "worker", "state": "PENDING", "node": "", "reason": "Priority"}
+    queue(tmp_path, monkeypatch, "echo down >&2; exit 1")
+    assert shown(capsys, "--runs", str(runs), "--study", "s")[1].startswith("trial")
+    main(["--runs", str(runs), "--study", "s", "--json"])
+    assert json.loads(capsys.readouterr().out)["s"]["slurm"] is None
+
+
+def test_a_study_whose_driver_still_waits_is_not_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "queue").write_text("5|PENDING|Resources||N/A|N/A|fingertip-search-new\n")
+    queue(tmp_path, monkeypatch, f"cat {tmp_path}/queue")
+    assert shown(capsys, "--runs", str(tmp_path), "--study", "new") == [
+        "study new, not begun yet",
+        "Slurm: driver 5 pending (Resources: it is next; what it needs is in use)",
+    ]
+    with pytest.raises(PipelineError, match="no study 'other'"):
+        main(["--runs", str(tmp_path), "--study", "other"])
+
+
+def test_a_study_that_is_driven_shows_its_queue_among_all(
+    runs: Path,
+    open_study: OpenStudy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "queue").write_text(SQUEUE)
+    queue(tmp_path, monkeypatch, f"touch {tmp_path}/asked; cat {tmp_path}/queue")
+    assert not any("Slurm" in line for line in shown(capsys, "--runs", str(runs)))
+    assert not (tmp_path / "asked").exists()
+    _, journal = open_study()
+    assert "Slurm: driver 123 running on gr1;" in "\n".join(shown(capsys, "--runs", str(runs)))
+    journal.close()
 
 
 def test_json_says_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
