@@ -194,7 +194,7 @@ class SearchConfig(Strict):
         0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
     )
     chances: int | None = Field(
-        None, ge=1, description="stopped trials that go on at a time; null: a 32nd of trials, rounded up"
+        None, ge=1, description="stopped trials that go on at a time; null: sqrt(trials) / 4, rounded up"
     )
     sampler: SamplerName = "random"
     ema_epochs: float | None = Field(

@@ -1,11 +1,11 @@
 """Second chances for trials that a rung has stopped, as a fold over the journal.
 
-Once every trial has been drawn, what is left of the study's share of epochs (where GPU hours are given, of
-those) goes to stopped trials: three
-times in four to the most promising one, which is judged again at its next rung; else to one drawn by lot,
-which then runs to its end. The first undoes what rungs did to trials that looked bad early; the second is a
-random search that runs beside: where rungs say nothing about the end, the search still gets on. Few go on
-at a time, as each tells something about the next, and workers without work can be given back.
+Once every trial has been drawn, what is left of the study's share of epochs goes to stopped trials: to the
+most promising one, which is judged again at its next rung, or to one drawn by lot, which then runs to its
+end. The first undoes what rungs did to trials that looked bad early; the second is a random search that runs
+beside, for where rungs say nothing about the end. It gets little at first and more the longer the search
+goes on, as the promising ones are tried by then. Few go on at a time: each tells something about the next,
+and workers without work can be given back.
 
 How promising: the error at the rung where it was stopped, times what trials that were completed have
 gained from there to their best (the median). Chosen by replay; see the README. No Ray here.
@@ -23,8 +23,9 @@ from pipeline.config import SearchConfig
 from pipeline.records import Drawn, Ended, Epoch, Record, Revived, TrialState
 from tune.asha import milestones, quantile
 
-TRIALS_A_CHANCE = 32  # in the study, for each that goes on at a time
-LOT_EVERY = 4  # chances; 2 costs more where rungs are right, 8 helps too little where they are wrong
+AT_ONCE = 0.25  # chances at a time, per square root of the number of trials
+LOTS_PER_SPENT = 2.0  # the lots' part of all chances' epochs, per part of the study's epochs that is spent
+MAX_LOTS = 0.9
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Chances:
 
     def __init__(self, search: SearchConfig) -> None:
         self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
-        self._budget = math.floor(search.affordable_share * search.trials * search.epochs)
-        self._at_once = search.chances or math.ceil(search.trials / TRIALS_A_CHANCE)
+        self._all = search.trials * search.epochs
+        self._budget = math.floor(search.affordable_share * self._all)
+        self._at_once = search.chances or math.ceil(AT_ONCE * math.sqrt(search.trials))
         self._confirming: set[int] = set()  # trials that are none of the search's
         self._going: set[int] = set()  # trials that run on a second chance
         self._spent = 0  # epochs on record
         self._reserved: dict[int, int] = {}  # trial: epochs to go on its chance; below 0 once past that rung
-        self._given = 0
+        self._given = {True: 0, False: 0}  # epochs for chances by lot, and for promising ones
         self._passed: dict[int, dict[int, float]] = {}  # trial: the errors at its rungs, metres, by epoch
         self._best: dict[int, float] = {}  # trial: its lowest error, metres
         self._stopped: dict[int, int] = {}  # trial: the epoch of the rung that holds it
@@ -84,8 +86,7 @@ class Chances:
         if len(self._going) >= self._at_once:
             return None
         left = self._left()
-        by_lot = self._by_lot() if self._given % LOT_EVERY == LOT_EVERY - 1 else None
-        for chance in (by_lot, self._most_promising()):
+        for chance in (self._by_lot() if self._lots_turn() else None, self._most_promising()):
             if chance is not None and chance.epochs <= left:
                 return chance
         return None
@@ -106,7 +107,11 @@ class Chances:
         reach = self._left() // (self._rungs[-1] - self._rungs[0])
         return min(len(self._stopped), self._at_once - len(self._going), max(1, reach))
 
-    def in_line(self, count: int) -> list[int]:
+    def in_line(self, more: int) -> list[int]:
+        """The trials to go on next, as far as that is known: all that may at a time, and `more`."""
+        return self._first(self._at_once + more)
+
+    def _first(self, count: int) -> list[int]:
         """The most promising stopped trials, best first."""
         heads = (
             (self._promise(epoch, rmse), trial)
@@ -119,6 +124,10 @@ class Chances:
         """Epochs that are neither spent nor spoken for."""
         return self._budget - self._spent - sum(max(epochs, 0) for epochs in self._reserved.values())
 
+    def _lots_turn(self) -> bool:
+        part = min(MAX_LOTS, LOTS_PER_SPENT * self._spent / self._all)
+        return self._given[True] < part * sum(self._given.values())
+
     def _by_lot(self) -> Chance | None:
         while self._lots and self._lots[0][1] not in self._stopped:
             heapq.heappop(self._lots)
@@ -128,7 +137,7 @@ class Chances:
         return Chance(trial, True, self._rungs[-1] - self._stopped[trial])
 
     def _most_promising(self) -> Chance | None:
-        for trial in self.in_line(1):
+        for trial in self._first(1):
             epoch = self._stopped[trial]
             return Chance(trial, False, self._rungs[self._rungs.index(epoch) + 1] - epoch)
         return None
@@ -141,11 +150,12 @@ class Chances:
     def _trained(self, record: Epoch) -> None:
         trial, epoch, rmse = record.trial, record.epoch, record.rmse
         self._spent += 1
-        self._best[trial] = min(rmse, self._best.get(trial, math.inf))
         if trial in self._reserved:
             self._reserved[trial] -= 1
-        if epoch in self._held and math.isfinite(rmse):
-            self._passed.setdefault(trial, {})[epoch] = rmse
+        if math.isfinite(rmse):
+            self._best[trial] = min(rmse, self._best.get(trial, math.inf))
+            if epoch in self._held:
+                self._passed.setdefault(trial, {})[epoch] = rmse
         if record.decision == "stop":
             self._done(trial)
             if epoch in self._passed.get(trial, {}):
@@ -162,13 +172,14 @@ class Chances:
         self._going.discard(trial)
 
     def _revive(self, record: Revived) -> None:
-        self._given += 1
         self._going.add(record.trial)
         epoch = self._stopped.pop(record.trial)
         held = self._held[epoch]
         del held[bisect_left(held, (self._passed[record.trial][epoch], record.trial))]
         place = -1 if record.to_end else self._rungs.index(epoch) + 1
-        self._reserved[record.trial] = self._rungs[place] - epoch
+        epochs = self._rungs[place] - epoch
+        self._reserved[record.trial] = epochs
+        self._given[record.to_end] += epochs
 
     def _learn(self, trial: int) -> None:
         """Takes what a completed trial gained from each of its rungs to its best."""

@@ -56,8 +56,8 @@ class Upkeep:
         """Removes checkpoints that nobody needs, rebuilds the leaderboard."""
         start = time.monotonic()
         try:
-            keep = study.experiment.search.keep
-            prune(study.paths, study.trials.values(), keep, () if study.complete else study.in_line(keep))
+            in_line = () if study.complete else study.in_line()
+            prune(study.paths, study.trials.values(), study.experiment.search.keep, in_line)
             refresh(self._workspace)
         except Exception as error:
             self._tell(error)

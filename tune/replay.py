@@ -95,7 +95,7 @@ def report(table: Table, cluster: Cluster, scores: Sequence[Score]) -> Iterator[
         epochs = "".join(f"{_count(value):>6}" for value in row.epochs_to_close)
         minutes = "".join(f"{_count(value / 60):>7}" for value in row.worker_seconds_to_close)
         clock = _count(row.seconds_to_close[1] / 60)
-        yield f"  {row.policy:<20.20}{epochs}{minutes}{clock:>9}{row.busy:>8.0%}"
+        yield f"  {row.policy:<19.19} {epochs}{minutes}{clock:>9}{row.busy:>8.0%}"
     yield ""
     yield "median regret after a part of all epochs; seeds without (a) an error within"
     yield "2%, (b) the best itself, after half of the epochs and at the search's end"
@@ -104,7 +104,7 @@ def report(table: Table, cluster: Cluster, scores: Sequence[Score]) -> Iterator[
     for row in scores:
         regret = "".join(f"{_percent(value):>7}" for value in row.regret.values())
         missed = f"{row.missed_at_half:>6}{row.missed:>5}{row.lost_at_half:>7}{row.lost:>5}"
-        yield f"  {row.policy:<20.20}{regret}{missed}"
+        yield f"  {row.policy:<19.19} {regret}{missed}"
 
 
 def _count(value: float) -> str:

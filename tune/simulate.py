@@ -120,9 +120,8 @@ class Simulation:
 
     def _stop(self, trial: int) -> None:
         """Keeps the checkpoints that tune.prune would."""
-        keep = self._study.experiment.search.keep
         self._stopped.add(trial)
-        self._saved = (self._saved | {trial}) & set(self._study.in_line(keep))
+        self._saved = (self._saved | {trial}) & set(self._study.in_line())
 
     def _train(self, work: Work) -> None:
         """Begins an epoch, at whose end, or in the middle of which, something will happen."""

@@ -192,9 +192,9 @@ class Study:
         if record is not None:
             self._write(record)
 
-    def in_line(self, count: int) -> list[int]:
-        """The stopped trials most likely to go on."""
-        return self._supply.chances.in_line(count)
+    def in_line(self) -> list[int]:
+        """The stopped trials most likely to go on, and therefore worth a checkpoint."""
+        return self._supply.chances.in_line(self.experiment.search.keep)
 
     def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> Decision:
         """A worker has begun an attempt; it is to stop if that is not the next one."""

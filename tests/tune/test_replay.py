@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.records import Epoch
 from tune.asha import Rungs
 from tune.chances import Chances
-from tune.curves import Curve, Table, make_table, write_table
+from tune.curves import Curve, Table, make_table, read_table, write_table
 from tune.journal import MemoryJournal
 from tune.policies import Policy, policy
 from tune.replay import main, play
@@ -17,6 +17,7 @@ from tune.scores import score
 from tune.simulate import Cluster, Find, Simulation, Trace
 
 ONE = Cluster(1)
+SHIPPED = Path(__file__).with_name("data") / "curves.csv"
 
 
 def some_table(settings: int = 40, epochs: int = 9, seed: int = 0) -> Table:
@@ -122,6 +123,17 @@ def test_a_journal_of_a_replay_reproduces_every_decision() -> None:
 def test_ten_thousand_workers_are_no_trouble() -> None:
     trace, _ = simulate(some_table(2000), "ray-asha", Cluster(10_000))
     assert len(trace.finds) > 0
+
+
+def test_the_shipped_table_is_searched_well() -> None:
+    """The claims of the README, over fewer seeds."""
+    table = read_table(SHIPPED)
+    assert (len(table.curves), table.epochs) == (256, 27)
+    row = play(policy("asha"), table, Cluster(8), seeds=5)
+    stock = play(policy("ray-asha"), table, Cluster(8), seeds=5)
+    assert (row.lost_at_half, row.missed_at_half) == (0, 0)
+    assert row.regret[1 / 4] <= 0.01 < stock.regret[1 / 4]
+    assert stock.lost >= 4
 
 
 def test_policies_take_settings_of_the_search_section() -> None:
