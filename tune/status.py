@@ -9,7 +9,6 @@ import argparse
 import json
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +115,8 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
         print_slurm(console, studies[0].root.name)
         console.print(trials_text(studies[0], console.width), soft_wrap=True)
     else:
+        from tune.describe import trial_text
+
         console.print(trial_text(studies[0], one_trial(studies[0], trial)), soft_wrap=True)
 
 
@@ -227,35 +228,10 @@ def trials_text(study: StudyPaths, width: int) -> str:
     return aligned(rows, values, width)
 
 
-def trial_text(study: StudyPaths, trial: TrialState) -> str:
-    """Everything that is known about a trial."""
-    from tune.progress import mm, short_value
-
-    of = trial.confirms
-    lines = [
-        f"trial {trial.number} of study {study.root.name}: {trial.status} {trial.reason}".rstrip(),
-        f"folder   {study.trial(trial.number).root}",
-        f"seed     {trial.seed}; values from: {trial.source}{'' if of is None else f's trial {of}'}",
-        *(f"  {key} = {short_value(value)}" for key, value in trial.values.items()),
-        f"best     {mm(trial.best_rmse)} at epoch {trial.best_epoch or '-'}; rung {trial.rung or '-'}",
-        f"time     {timedelta(seconds=round(trial.seconds))} in epochs",
-        *(
-            f"attempt {started.attempt}: {clock(started.time)}, {started.node}, process {started.pid}"
-            + (f", Slurm job {started.slurm_job}" if started.slurm_job else "")
-            for started in trial.attempts
-        ),
-        *(f"  epoch {epoch:4d}  {mm(rmse)}" for epoch, rmse in sorted(trial.epochs.items())),
-    ]
-    return "\n".join([*lines, trial.message] if trial.message else lines)
-
-
-def clock(seconds: float) -> str:
-    """Seconds since 1970 as UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def as_json(workspace: Workspace, name: str | None, number: int | None) -> dict[str, Any]:
     """Studies, or one trial, as plain values; RMSE in metres, times in seconds since 1970."""
+    from tune.describe import trial_json
+
     studies = chosen(workspace, name)
     if number is not None:
         return trial_json(one_trial(studies[0], number))
@@ -268,6 +244,7 @@ def study_json(study: StudyPaths, asked: bool) -> dict[str, Any]:
     slurm: the jobs in the queue, of a study that was asked for or is driven; null where no queue tells.
     """
     from pipeline.errors import PipelineError
+    from tune.describe import trial_json
     from tune.journal import is_driven
 
     driven = is_driven(study)
@@ -285,15 +262,6 @@ def slurm_json(study: StudyPaths) -> list[dict[str, Any]] | None:
 
     queued = jobs()
     return None if queued is None else [row(job) for job in of_study(queued, study.root.name)]
-
-
-def trial_json(trial: TrialState) -> dict[str, Any]:
-    """A trial's state; an RMSE that is not finite is null."""
-    import math
-    from dataclasses import asdict
-
-    epochs = {epoch: rmse if math.isfinite(rmse) else None for epoch, rmse in trial.epochs.items()}
-    return {**asdict(trial), "epochs": epochs}
 
 
 if __name__ == "__main__":
