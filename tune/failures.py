@@ -56,6 +56,12 @@ def teaches(trial: TrialState) -> bool:
     return trial.status != "failed" or (known is not None and known.teaches)
 
 
+def is_known_loss(trial: TrialState, attempt: int) -> bool:
+    """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
+    begun = len(trial.attempts)
+    return attempt < begun or (attempt == begun and trial.status == "waiting")
+
+
 def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
     """Spares the trials that are left an error that is not theirs.
 

@@ -31,9 +31,8 @@ from pipeline.records import (
 )
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import MAX_LOSSES, FalseStarts, refuse_hopeless
+from tune.failures import MAX_LOSSES, FalseStarts, is_known_loss, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
-from tune.ranking import best_first
 from tune.space import Sampler
 from tune.supply import Supply
 
@@ -79,7 +78,7 @@ class Study:
         for record in records:
             self._absorb(record)
         self._waiting = [trial.number for trial in self.trials.values() if trial.unfinished]
-        self._waiting += [trial.number for trial in self._out_of_budget() if self._supply.affords(trial)]
+        self._waiting += self._supply.resumable(self.trials)
         if not records:
             self._write(Begun(study=name))
         self._drop_unaffordable()
@@ -155,11 +154,6 @@ class Study:
         if record is not None:
             self._write(record)
             self._waiting.append(record.trial)
-
-    def _out_of_budget(self) -> list[TrialState]:
-        """The trials that a smaller budget has stopped, best first."""
-        stopped = [trial for trial in self.trials.values() if trial.reason == "BUDGET"]
-        return best_first(stopped) + [trial for trial in stopped if trial.best_rmse is None]
 
     def _drop_unaffordable(self) -> None:
         """Ends the waiting trials that what is left of the budget is not enough for."""
@@ -262,7 +256,7 @@ class Study:
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
-        if _is_given_up(state, attempt):
+        if is_known_loss(state, attempt):
             return
         self._assigned.discard(trial)
         if not state.unfinished:
@@ -289,9 +283,3 @@ class Study:
     def _absorb(self, record: Record) -> None:
         advance(self.trials, record)
         self._supply.take(record)
-
-
-def _is_given_up(state: TrialState, attempt: int) -> bool:
-    """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
-    begun = len(state.attempts)
-    return attempt < begun or (attempt == begun and state.status == "waiting")

@@ -14,6 +14,7 @@ from tune.budget import Budget
 from tune.chances import Chance, Chances
 from tune.confirm import next_repeat, repeats_left
 from tune.failures import teaches
+from tune.ranking import best_first
 from tune.space import Outcome, Sampler, canonical, make_sampler
 
 Trials = Mapping[int, TrialState]
@@ -75,6 +76,12 @@ class Supply:
         """Whether another epoch of a trial that runs fits what is left of the budget."""
         epoch_s = trial.seconds / len(trial.epochs)
         return self.budget.fits(1, epoch_s, confirming=trial.confirms is not None)
+
+    def resumable(self, trials: Trials) -> list[int]:
+        """The trials that a smaller budget has stopped and this one lets go on, best first."""
+        stopped = [trial for trial in trials.values() if trial.reason == "BUDGET"]
+        ranked = best_first(stopped) + [trial for trial in stopped if trial.best_rmse is None]
+        return [trial.number for trial in ranked if self.affords(trial)]
 
     def draw(self, trials: Trials) -> Drawn | None:
         """A new trial; shows whether the space is exhausted."""
