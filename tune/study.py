@@ -33,6 +33,7 @@ from tune.journal import Journal
 from tune.space import Space, canonical
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
+MAX_FRUITLESS = 10
 MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
 
@@ -205,7 +206,8 @@ class Study:
     def lost(self, trial: int, attempt: int, message: str, counted: bool = True) -> None:
         """The worker of a trial is gone: the trial goes on elsewhere, unless that has happened too often.
 
-        A loss that is no fault of the trial's, such as a preempted job, is not `counted`.
+        A loss that is no fault of the trial's, such as a preempted job, is not `counted`, unless it is one of
+        many in a row that brought no epoch.
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
@@ -219,6 +221,7 @@ class Study:
                 self._false_start(message)
             self._waiting.append(trial)
             return
+        counted = counted or state.fruitless >= MAX_FRUITLESS
         self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted))
         if state.losses > MAX_LOSSES:
             why = f"its worker died {state.losses} times; the last time: {message}"
