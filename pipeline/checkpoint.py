@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pipeline.errors import CheckpointError
+from pipeline.errors import CheckpointError, DamagedCheckpointError
 from pipeline.paths import write_atomically
 
 FORMAT = 1
@@ -42,17 +42,18 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> float:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, tensors on the CPU; never runs code from the file.
 
-    Raises CheckpointError if it is missing, damaged or of another format.
+    Raises CheckpointError if it is missing or of another format, DamagedCheckpointError if it is damaged, and
+    OSError if the disk does not give it.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError:  # torch's advice is to allow code to run; it is not ours
-        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one") from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
         first_line = str(error).partition("\n")[0]
-        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {first_line}") from None
+        raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one: {first_line}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (format {FORMAT} expected)")
     return content

@@ -33,6 +33,10 @@ class CheckpointError(PipelineError):
     """A checkpoint that is damaged or does not fit what it should be loaded into."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint whose content was cut or changed after it was written."""
+
+
 class SupersededError(PipelineError):
     """Another attempt has taken the run over; this one must not write any more."""
 

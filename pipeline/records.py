@@ -180,6 +180,7 @@ class TrialState:
     status: Status = "waiting"
     attempts: list[Started] = field(default_factory=list)
     losses: int = 0
+    fruitless: int = 0  # losses in a row without a new epoch
     epochs: dict[int, float] = field(default_factory=dict)  # validation RMSE in metres, by epoch from 1
     seconds: float = 0.0  # spent in the epochs that count
     rung: int | None = None  # the highest rung it was judged at, from 1
@@ -212,6 +213,7 @@ class TrialState:
     def lose(self, record: Lost) -> None:
         """Takes the loss of the attempt's worker."""
         self.losses += record.counted
+        self.fruitless += 1
         self.status = "waiting"
 
     def revive(self) -> None:
@@ -224,6 +226,7 @@ class TrialState:
         if record.epoch in self.epochs:
             return
         self.epochs[record.epoch] = record.rmse
+        self.fruitless = 0
         self.seconds += record.seconds
         self.rung = record.rung if record.rung is not None else self.rung
         if math.isfinite(record.rmse) and (self.best_rmse is None or record.rmse < self.best_rmse):

@@ -21,7 +21,7 @@ from pipeline.data.split import split_indices
 from pipeline.data.transforms import Preprocess
 from pipeline.device import device_name, gpu_utilisation, peak_memory_gb, reset_peak_memory
 from pipeline.ema import averaged
-from pipeline.errors import CheckpointError, DivergedError, InterruptedRunError
+from pipeline.errors import DamagedCheckpointError, DivergedError, InterruptedRunError
 from pipeline.gpumemory import free_gpu_memory
 from pipeline.meter import REMEDY, Meter, refuse_explosion
 from pipeline.metrics import SquaredError
@@ -93,7 +93,7 @@ class Trainer:
             return
         try:
             content = read_checkpoint(latest)
-        except CheckpointError as error:
+        except DamagedCheckpointError as error:
             print(
                 f"{error}; starting from the beginning; epochs on record keep their results", file=sys.stderr
             )

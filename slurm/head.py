@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import queue
@@ -100,7 +101,7 @@ class SlurmRay(LocalRay):
 
     def _keep(self) -> None:
         """The pool's thread: a step a poll, as long as the search goes on telling what it wants."""
-        while not self._over.wait(self._cluster.pool.poll_s if self._pool.workers else 0):
+        while not self._over.is_set():
             self._wanted.wait()
             self._wanted.clear()
             if self._over.is_set():
@@ -110,6 +111,11 @@ class SlurmRay(LocalRay):
             except PipelineError as error:
                 self._error = error
                 return
+            except Exception as error:  # a thread that dies unseen would leave the search waiting for ever
+                self._error = SlurmError(f"the pool of workers failed: {type(error).__name__}: {error}")
+                self._error.__cause__ = error
+                return
+            self._over.wait(self._cluster.pool.poll_s)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -131,10 +137,16 @@ def comes_back(error: BaseException | None) -> bool:
     return stopped and SUPERVISED in os.environ
 
 
+def workers_name(name: str, paths: PoolPaths) -> str:
+    """What the worker jobs of a search are called: studies of the same name may lie in several folders."""
+    digest = hashlib.sha256(str(paths.root.resolve()).encode()).hexdigest()
+    return job_name("worker", f"{name}-{digest[:6]}")
+
+
 def worker_spec(cluster: Cluster, name: str, paths: PoolPaths) -> JobSpec:
     """The job of a worker of the search `name`."""
     return JobSpec(
-        name=job_name("worker", name),
+        name=workers_name(name, paths),
         arguments=("slurm.worker", "--pool", str(paths.root), "--cluster", cluster.name),
         resources=cluster.gpu,
         logs=paths.logs,

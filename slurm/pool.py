@@ -20,6 +20,8 @@ from slurm.watch import REASONS
 from tune.place import Demand
 
 MAX_STILLBORN = 3  # workers in a row that end before they join: the next would too
+REST_S = 600.0  # after those, where others work: one bad node must not end a search
+ABSENT_S = 120.0  # beyond rejoin_s, how long a running worker may be no node of this Ray
 MAX_REFUSED = 5  # submissions in a row, while no worker lives
 COMPLETING = "COMPLETING"
 NO_REASON = ("", "None")  # Slurm has not looked at the job yet
@@ -60,6 +62,7 @@ class Worker:
     leaving: bool = False  # cancelled by this pool
     completing: bool = False  # ended, as far as work goes; Slurm tidies up
     idle_since: float | None = None
+    absent_since: float | None = None  # running, but no node of this Ray
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Pool:
     clock: Callable[[], float] = time.monotonic
     workers: dict[str, Worker] = field(default_factory=dict)
     _stillborn: int = 0
+    _rests_until: float = 0.0
     _refused: int = 0
     _told: str = ""
     _waits: str = ""  # Slurm's word for why no worker runs yet
@@ -89,9 +93,10 @@ class Pool:
         if not self._learn():
             return
         self._note(demand, set(joined))
+        self._cancel_absent()
         wanted = min(self.config.workers, demand.trials)
         staying = [worker for worker in self.workers.values() if not (worker.leaving or worker.completing)]
-        if len(staying) < wanted:
+        if len(staying) < wanted and self.clock() >= self._rests_until:
             self._grow(wanted - len(staying))
         elif len(staying) > wanted:
             self._shrink(staying, len(staying) - wanted)
@@ -128,19 +133,32 @@ class Pool:
         self._waits = waits
 
     def _ended(self, worker: Worker) -> None:
-        del self.workers[worker.id]
+        """A worker is in the queue no more: what became of it, and whether the next would fare the same."""
         job = self.slurm.fate(worker.id)
-        self.tell(f"worker {worker.id} {_end_of(job) or 'failed'}")
-        if worker.joined or worker.leaving or _end_of(job):
+        if job is not None and not job.finished:
+            return  # an answer that left it out
+        del self.workers[worker.id]
+        if job is None:
+            self.tell(f"worker {worker.id} is gone; Slurm does not tell how it ended")
             return
-        self._stillborn += 1
-        if self._stillborn >= MAX_STILLBORN:
-            raise SlurmError(
-                f"{self._stillborn} worker jobs in a row failed before they could join, the last one "
-                f"{worker.id} ({job.state if job else 'state unknown'}); what it printed is in the pool's "
-                f"logs ({self.name}-{worker.id}.out). No trial was lost: mend that (python -m slurm.doctor "
-                "--probe tries a job) and give the same command again"
-            )
+        self.tell(f"worker {worker.id} {_end_of(job) or 'failed'}")
+        if not (worker.joined or worker.leaving or _end_of(job)):
+            self._stillborn += 1
+            self._judge_stillborn(f"{worker.id} ({job.state})")
+
+    def _judge_stillborn(self, last: str) -> None:
+        """Ends the search where no worker can join; rests where others can."""
+        if self._stillborn < MAX_STILLBORN:
+            return
+        what = f"{self._stillborn} worker jobs in a row failed before they could join, the last one {last}"
+        if any(worker.joined for worker in self.workers.values()):
+            self.tell(f"{what}; the next is submitted in {REST_S:g} s, as others work")
+            self._rests_until, self._stillborn = self.clock() + REST_S, 0
+            return
+        raise SlurmError(
+            f"{what}; what they printed is in the pool's logs ({self.name}-JOB.out). No trial was lost: mend "
+            "that (python -m slurm.doctor --probe tries a job) and give the same command again"
+        )
 
     def _note(self, demand: Demand, joined: set[str]) -> None:
         """Which workers have joined, and since when each has had nothing to do."""
@@ -149,41 +167,58 @@ class Pool:
             if worker.id in joined and not worker.joined:
                 worker.joined, self._stillborn = True, 0
                 self.tell(f"worker {worker.id} joined")
-            busy = worker.id in demand.busy_jobs or not worker.joined
-            if busy or worker.idle_since is None:
-                worker.idle_since = None if busy else now
+            is_idle = worker.joined and worker.id not in demand.busy_jobs
+            worker.idle_since = _since(worker.idle_since, is_idle, now)
+            worker.absent_since = _since(worker.absent_since, worker.running and worker.id not in joined, now)
+
+    def _cancel_absent(self) -> None:
+        """A worker that runs but is no node of this Ray, as on a node that hangs, only takes a place."""
+        limit = self.config.rejoin_s + ABSENT_S
+        why = f"runs, but has not been part of this search for {limit:g} s"
+        for worker in self.workers.values():
+            since = worker.absent_since
+            hangs = since is not None and self.clock() - since >= limit and not worker.leaving
+            if hangs and self._cancel(worker, why):
+                self._stillborn += not worker.joined
+                self._judge_stillborn(f"{worker.id}, which could not reach the driver")
 
     def _grow(self, missing: int) -> None:
         for _ in range(missing):
             try:
                 job = self.submit()
-            except SlurmError as error:
+            except (SlurmError, OSError) as error:  # its script is written to disk first
                 self._refuse(error)
                 return
             self._refused = 0
             self.workers[job] = Worker(job)
             self.tell(f"worker {job} submitted")
 
-    def _refuse(self, error: SlurmError) -> None:
+    def _refuse(self, error: SlurmError | OSError) -> None:
         self._refused += 1
         self._tell_once(f"no worker could be submitted; it is tried again: {error}")
         if self._refused >= MAX_REFUSED and not self.workers:
-            raise error
+            raise SlurmError(f"{self._refused} times in a row no worker could be submitted: {error}")
 
     def _shrink(self, staying: list[Worker], surplus: int) -> None:
-        """Cancels pending workers, newest first, then those that have been idle for long."""
-        pending = [worker for worker in reversed(staying) if not worker.running]
+        """Cancels workers that have not joined yet, newest first, then those that have been idle for long."""
         now, idle_s = self.clock(), self.config.idle_s
+        unused = [worker for worker in reversed(staying) if not worker.joined]
         idle = [w for w in staying if w.idle_since is not None and now - w.idle_since >= idle_s]
-        for worker in [*pending, *idle][:surplus]:
-            why = "is not needed" if worker in pending else f"was idle for {idle_s:g} s and leaves"
-            try:
-                self.slurm.cancel([worker.id])
-            except SlurmError as error:
-                self._tell_once(f"worker {worker.id} could not be cancelled; it is tried again: {error}")
+        for worker in [*unused, *idle][:surplus]:
+            why = f"was idle for {idle_s:g} s and leaves" if worker.joined else "is not needed"
+            if not self._cancel(worker, why):
                 return
-            worker.leaving = True
-            self.tell(f"worker {worker.id} {why}")
+
+    def _cancel(self, worker: Worker, why: str) -> bool:
+        """Whether Slurm took the request."""
+        try:
+            self.slurm.cancel([worker.id])
+        except SlurmError as error:
+            self._tell_once(f"worker {worker.id} could not be cancelled; it is tried again: {error}")
+            return False
+        worker.leaving = True
+        self.tell(f"worker {worker.id} {why}")
+        return True
 
     def fate_of(self, job_id: str) -> str:
         """What ended a worker that was no fault of its trial's, for a person; else empty."""
@@ -193,8 +228,10 @@ class Pool:
             return f"its Slurm job {job_id} is out of reach, and Slurm does not answer"
         if job is not None and not job.finished:
             return f"its Slurm job {job_id} is ending" if job.state == COMPLETING else ""
-        end = _end_of(self.slurm.fate(job_id))
-        return f"its Slurm job {job_id} {end}" if end else ""
+        fate = self.slurm.fate(job_id)
+        if fate is None:
+            return f"its Slurm job {job_id} is gone, and Slurm does not tell how it ended"
+        return f"its Slurm job {job_id} {_end_of(fate)}" if _end_of(fate) else ""
 
     def end(self) -> None:
         """Cancels every worker; the search needs none any more."""
@@ -208,6 +245,13 @@ class Pool:
             self.tell(text)
 
 
-def _end_of(job: Job | None) -> str:
+def _end_of(job: Job) -> str:
     """How a job ended, if that says nothing against its trial; empty otherwise."""
-    return BLAMELESS.get(job.state, "") if job is not None else ""
+    return BLAMELESS.get(job.state, "")
+
+
+def _since(before: float | None, holds: bool, now: float) -> float | None:
+    """Since when something has held without a break; None if it does not."""
+    if not holds:
+        return None
+    return now if before is None else before

@@ -9,15 +9,17 @@ import os
 import shlex
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 
-from pipeline.errors import StudyError
-from pipeline.paths import Workspace, repository
+from pipeline.errors import ConfigError, StudyError
+from pipeline.paths import Workspace
 from slurm.cluster import Cluster, choose_cluster
 from slurm.errors import SlurmError
 from slurm.head import SlurmRay, worker_spec
-from slurm.launching import launch_by_hand
+from slurm.job import SUPERVISED
+from slurm.launching import launch_by_hand, launches
 from slurm.logs import show
-from slurm.queue import Queue
+from slurm.queue import Queue, ask
 from slurm.scripts import SEARCH, text
 from slurm.snapshot import place, take
 from slurm.submit import job_name, script
@@ -74,12 +76,21 @@ def name_of(plans: Sequence[Plan]) -> str:
 def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
     """Runs the studies from here, one after the other, on one pool of workers."""
     workspace, name = plans[0].workspace, name_of(plans)
+    name_job(name)
     code = take(workspace.root)
-    os.chdir(repository())  # Ray has workers import from where the driver stands: this must not be a checkout
+    os.chdir(code)  # Ray has workers import from where the driver stands: this must not be a checkout
     with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
         for plan in plans:
             print(plan.text(), flush=True)
             carry_out(plan, fit, here)
+
+
+def name_job(name: str) -> None:
+    """Gives a driver that was submitted by hand the name by which `slurm.launch` finds it, where it may."""
+    job, title = os.environ.get("SLURM_JOB_ID"), job_name(SEARCH.kind, name)
+    if job and SUPERVISED in os.environ and os.environ.get("SLURM_JOB_NAME") != title:
+        with suppress(SlurmError):
+            ask(["scontrol", "update", f"JobId={job}", f"JobName={title}"])
 
 
 def submit_search(cluster: Cluster, args: Namespace) -> None:
@@ -90,6 +101,8 @@ def submit_search(cluster: Cluster, args: Namespace) -> None:
 def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> None:
     """Submits the driver; prints how to follow, stop and resume it. Raises StudyError if it runs already."""
     workspace, name = plans[0].workspace, name_of(plans)
+    if args.fresh and len(plans) > 1:
+        raise ConfigError("--fresh on a cluster starts one study at a time: give --model NAME instead of all")
     refuse_running(workspace, plans, job_name(SEARCH.kind, name))
     print("\n\n".join(plan.text() for plan in plans))
     launched, _ = launch_by_hand(cluster, SEARCH, driver_arguments(args, plans), workspace.root, name)
@@ -102,6 +115,14 @@ def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> N
     )
     if args.follow:
         show(workspace.root, launched.jobs[0], FOLLOWED_LINES, follow=True)
+        refuse_failed(launched.jobs[0])
+
+
+def refuse_failed(job_id: str) -> None:
+    """Raises SlurmError if a job has ended otherwise than completed."""
+    job = Queue().fate(job_id)
+    if job is not None and job.finished and job.state != "COMPLETED":
+        raise SlurmError(f"Slurm job {job_id} ended as {job.state}; its output says why")
 
 
 def refuse_running(workspace: Workspace, plans: Sequence[Plan], job: str) -> None:
@@ -112,7 +133,12 @@ def refuse_running(workspace: Workspace, plans: Sequence[Plan], job: str) -> Non
                 f"study {plan.study} is being run. Follow it with: python -m tune.status "
                 f"--runs {workspace.root} --study {plan.study} --watch"
             )
-    queued = [found for found in Queue().jobs().values() if found.name == job and not found.finished]
+    ours = {number for launched, _ in launches(workspace.root) for number in launched.jobs}
+    queued = [
+        found
+        for found in Queue().jobs().values()
+        if found.name == job and found.id in ours and not found.finished
+    ]
     if queued:
         raise SlurmError(
             f"Slurm job {queued[0].id} ({queued[0].state}) is this search already. Follow it with: "

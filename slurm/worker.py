@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from slurm.cluster import Cluster
 
 POLL_S = 0.5
+JOINED_S = 30.0  # a Ray that cannot reach its head ends sooner
 MAX_STARTS = 3  # of Ray for the same driver: ports may clash with a neighbour's once
 SAVE_S = 60.0  # how long trials may take to save before Ray is ended
 KILL_S = 10.0  # how long Ray may take to end
@@ -69,6 +70,7 @@ class Worker:
         self._scratch = scratch
         self._leave_at = time.monotonic() + lifetime_s(cluster, int(os.environ.get("SLURM_JOB_ID", "0")))
         self._signal = 0
+        self._served = False
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self._remember)
 
@@ -82,16 +84,20 @@ class Worker:
             return signal.Signals(self._signal).name
         return "the end of its lifetime" if time.monotonic() >= self._leave_at else ""
 
-    def run(self) -> None:
-        """Joins the present driver, then each that follows within the profile's `rejoin_s`."""
+    def run(self) -> bool:
+        """Joins the present driver, then each that follows within the profile's `rejoin_s`.
+
+        Whether it has been of use, or was asked to leave before it could be.
+        """
         say("looks for the driver")
         last: Head | None = None
         starts = 0
         while (head := self._next_head(last if starts >= MAX_STARTS else None)) and not self._leaving:
             starts = starts + 1 if head == last else 1
             last = head
-            self._serve(head, starts)
+            self._served |= self._serve(head, starts) >= JOINED_S
         say(f"leaves: {self._leaving or 'no driver to work for'}")
+        return self._served or bool(self._leaving)
 
     def _next_head(self, other_than: Head | None) -> Head | None:
         """A head that answers and is not `other_than`; None after rejoin_s, or if it is time to leave."""
@@ -105,8 +111,9 @@ class Worker:
             time.sleep(POLL_S)
         return None
 
-    def _serve(self, head: Head, start: int) -> None:
-        """Runs a Ray node until it ends, the driver is another one, or it is time to leave."""
+    def _serve(self, head: Head, start: int) -> float:
+        """Runs a Ray node until it ends, the driver is another one, or it is time to leave; for how long."""
+        begun = time.monotonic()
         folder = self._scratch / f"{head.since:.0f}-{start}"
         folder.mkdir(mode=0o700, exist_ok=True)
         say(f"joins {head.address}")
@@ -125,6 +132,7 @@ class Worker:
         finally:
             end(ray, SAVE_S if self._leaving else KILL_S)
             say(f"Ray ended with {ray.returncode}")
+        return time.monotonic() - begun
 
     def _environment(self, folder: Path) -> dict[str, str]:
         from tune.local_ray import ENVIRONMENT
@@ -146,7 +154,8 @@ def lifetime_s(cluster: Cluster, job: int) -> float:
     """Seconds until a worker leaves: inside the time limit, and not all at the same time."""
     pool = cluster.pool
     whole = pool.lifetime_s or cluster.gpu.time * 60 - pool.drain_s
-    return max(whole - pool.stagger_s * (job % STAGGER_STEPS) / STAGGER_STEPS, POLL_S)
+    stagger = min(pool.stagger_s, whole / 2)
+    return whole - stagger * (job % STAGGER_STEPS) / STAGGER_STEPS
 
 
 def ray_command(head: Head, folder: Path, cluster: Cluster) -> list[str]:
@@ -222,14 +231,20 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from pipeline.paths import PoolPaths
     from slurm.cluster import load_cluster
+    from slurm.errors import SlurmError
     from tune.scratch import Scratch
 
     cluster = load_cluster(args.cluster)
     scratch = Scratch(cluster.environment.scratch_folder())
     try:
-        Worker(PoolPaths(args.pool), cluster, scratch.root).run()
+        was_of_use = Worker(PoolPaths(args.pool), cluster, scratch.root).run()
     finally:
         scratch.remove()
+    if not was_of_use:
+        raise SlurmError(
+            f"no driver of {args.pool} could be reached from {platform.node()}; see whether this node "
+            "reaches the driver's (python -m slurm.doctor --probe), and environment.interface in the profile"
+        )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pipeline.errors import StudyError
 from pipeline.records import TrialState
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
+MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that Slurm answers for count too
 MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
 
@@ -34,7 +35,8 @@ CONSEQUENCES = {
     "CUDA_OOM": Consequence(retries=0, teaches=False),
     # as Python sees it; a process that the system kills for its memory is a lost worker
     "HOST_OOM": Consequence(retries=0, teaches=False),
-    # Slurm's doing: the worker's job reached its limit, or had to make room
+    # Slurm's doing: the worker's job reached its limit, or had to make room; counts as a loss after
+    # MAX_FRUITLESS in a row
     "TIMEOUT": Consequence(retries=None, teaches=False),
     "PREEMPTED": Consequence(retries=None, teaches=False),
     # the worker is gone; where Slurm says that it took it away, that does not count

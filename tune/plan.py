@@ -23,7 +23,7 @@ from tune.budget_plan import budget_lines
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
 from tune.progress import short
-from tune.request import fresh_name, refuse_name
+from tune.request import fresh_name, refuse_changed, refuse_name
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
 WIDTH, LABEL_WIDTH = 80, 11
@@ -120,6 +120,15 @@ def choose_executor(asked: str | None) -> Because:
     return Because("slurm", "sbatch is on PATH")
 
 
+def refuse_cluster(named: str | None, executor: Because) -> None:
+    """Raises ConfigError if a cluster was named, but trials would run on this machine."""
+    if named is not None:
+        raise ConfigError(
+            f"--cluster {named}, but trials would run on this machine ({executor.reason}); make Slurm's "
+            "commands work here (module load, SLURM_CONF), or leave --cluster out"
+        )
+
+
 def slurm_is_set_up() -> bool:
     """Whether this host belongs to a cluster, even if its controller does not answer at the moment."""
     if os.environ.get("SLURM_CONF") or any(path.exists() for path in SLURM_CONFS):
@@ -144,6 +153,8 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
     study = fresh_name(workspace, study) if args.fresh else study
     data = args.data and args.data.resolve()
     check_data(experiment, _facts(data, workspace, experiment.twin))
+    fingerprint = _fingerprint(data, workspace, experiment.twin)
+    refuse_changed(workspace.study(study), profile.value, fingerprint, experiment)
     lines = [
         ("study", _study_line(workspace, study)),
         ("model", _model_line(experiment)),
@@ -212,6 +223,12 @@ def _usable(gpus: int, experiment: Experiment) -> int:
             "train.precision: fp16 needs a GPU, and none is in use; on the CPU use fp32 or bf16"
         )
     return usable
+
+
+def _fingerprint(given: Path | None, workspace: Workspace, twin: TwinConfig) -> str | None:
+    """That of the data set; None for a twin that is not rendered yet."""
+    pack = given or twin_paths(workspace, twin).root
+    return open_pack(pack).meta.fingerprint if (pack / "meta.yaml").exists() else None
 
 
 def _facts(given: Path | None, workspace: Workspace, twin: TwinConfig) -> Facts:

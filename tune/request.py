@@ -19,6 +19,7 @@ FREE_KEYS = (
     "experiment.search.confirm",  # comes after all that was searched
 )
 TRIALS_KEY = "experiment.search.trials"
+FINGERPRINT = re.compile(r"[0-9a-f]{32,}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -61,6 +62,16 @@ def read_request(paths: StudyPaths) -> Request | None:
         ) from None
 
 
+def refuse_changed(paths: StudyPaths, profile: str, data: str | None, experiment: Experiment) -> None:
+    """Raises StudyError if a study exists that was started with another request.
+
+    `data` is the fingerprint of the data set; None if that is not known yet.
+    """
+    found = read_request(paths)
+    if found is not None:
+        refuse_other(found, Request(paths.root.name, profile, data or found.data, found.commit, experiment))
+
+
 def refuse_other(old: Request, new: Request) -> None:
     """Raises StudyError with every difference between two requests that would change results.
 
@@ -68,7 +79,7 @@ def refuse_other(old: Request, new: Request) -> None:
     """
     before, after = flat(old.as_tree()), flat(new.as_tree())
     differing = [
-        f"  {key.removeprefix('experiment.')}: {before.get(key)!r} -> {after.get(key)!r}"
+        f"  {key.removeprefix('experiment.')}: {_shown(before.get(key))} -> {_shown(after.get(key))}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and key not in FREE_KEYS and not _raised(key, before, after)
     ]
@@ -78,6 +89,12 @@ def refuse_other(old: Request, new: Request) -> None:
             "Repeat the first command to resume it, or use --study NAME or --fresh for a new study "
             "(search.trials may be raised, not lowered; the budget may change)"
         )
+
+
+def _shown(value: Any) -> str:
+    """A value for a person; of a data set's fingerprint the first digits tell enough."""
+    is_fingerprint = isinstance(value, str) and FINGERPRINT.fullmatch(value)
+    return f"{value[:8]}..." if is_fingerprint else repr(value)
 
 
 def _raised(key: str, before: dict[str, Any], after: dict[str, Any]) -> bool:

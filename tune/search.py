@@ -99,7 +99,7 @@ def moment(text: str) -> datetime:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
-    from tune.plan import choose_executor, make_plans, this_machine
+    from tune.plan import choose_executor, make_plans, refuse_cluster, this_machine
 
     executor = choose_executor(args.executor)
     if executor.value == "slurm":
@@ -107,6 +107,7 @@ def main(argv: list[str] | None = None) -> None:
 
         search(args, executor)
         return
+    refuse_cluster(args.cluster, executor)
     from pipeline.train import fit
     from tune.driver import carry_out
     from tune.local_ray import LocalRay

@@ -31,7 +31,7 @@ from pipeline.records import (
 )
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import MAX_LOSSES, FalseStarts, is_known_loss, refuse_hopeless
+from tune.failures import MAX_FRUITLESS, MAX_LOSSES, FalseStarts, is_known_loss, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Supply
@@ -252,7 +252,8 @@ class Study:
     def lost(self, trial: int, attempt: int, message: str, counted: bool = True) -> None:
         """The worker of a trial is gone: the trial goes on elsewhere, unless that has happened too often.
 
-        A loss that is no fault of the trial's, such as a preempted job, is not `counted`.
+        A loss that is no fault of the trial's, such as a preempted job, is not `counted`, unless it is one of
+        many in a row that brought no epoch.
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
@@ -266,6 +267,7 @@ class Study:
                 self._false_starts.one_more(message, self.paths.log)
             self._waiting.append(trial)
             return
+        counted = counted or state.fruitless >= MAX_FRUITLESS
         self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted))
         if state.losses > MAX_LOSSES:
             why = f"its worker died {state.losses} times; the last time: {message}"

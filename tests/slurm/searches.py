@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Epoch, TrialState, fold, read_journal
 from slurm.cluster import Cluster, load_cluster
+from slurm.head import workers_name
 from slurm.submit import JobSpec, job_name, submit
 from tests.cluster import SlurmCluster, processes
 
@@ -63,6 +64,11 @@ class Search:
         (self.runs / "pause").write_text(str(seconds))
 
     @property
+    def workers_name(self) -> str:
+        """What the jobs of its workers are called."""
+        return workers_name(self.name, Workspace(self.runs).pool(self.name))
+
+    @property
     def paths(self) -> StudyPaths:
         """The study's files."""
         return Workspace(self.runs).study(self.name)
@@ -84,7 +90,7 @@ class Search:
 
     def worker_jobs(self) -> list[str]:
         """The running jobs of this search's workers."""
-        name = job_name("worker", self.name)
+        name = self.workers_name
         listing = self.slurm.run("squeue", "--noheader", "--states=R", f"--name={name}", "--format=%i")
         return listing.split()
 
@@ -107,7 +113,7 @@ class Search:
 
     def wait_for_end(self, seconds: float) -> float:
         """Waits until Slurm has no job of this search any more; seconds it took."""
-        names = f"{job_name('search', self.name)},{job_name('worker', self.name)}"
+        names = f"{job_name('search', self.name)},{self.workers_name}"
 
         def left() -> str:
             return self.slurm.run("squeue", "--noheader", f"--name={names}", "--format=%i %T %N")

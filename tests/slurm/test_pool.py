@@ -6,7 +6,7 @@ import pytest
 
 from slurm.cluster import PoolConfig
 from slurm.errors import SlurmError
-from slurm.pool import MAX_REFUSED, MAX_STILLBORN, Pool
+from slurm.pool import ABSENT_S, MAX_REFUSED, MAX_STILLBORN, REST_S, Pool
 from slurm.queue import Job
 from tune.place import Demand
 
@@ -170,6 +170,74 @@ def test_workers_that_fail_before_they_join_end_the_search() -> None:
     slurm.end(str(MAX_STILLBORN), "FAILED")
     with pytest.raises(SlurmError, match=r"3 worker jobs in a row failed .* last one 3 \(FAILED\).*doctor"):
         pool.step(wants(2), ())
+
+
+def test_one_bad_node_does_not_end_a_search_in_which_others_work() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=2)
+    pool.step(wants(9), ())
+    slurm.start("1")
+    for _ in range(MAX_STILLBORN):
+        pool.step(wants(9, "1"), ("1",))
+        (bad,) = set(slurm.queue) - {"1"}
+        slurm.end(bad, "FAILED")
+    pool.step(wants(9, "1"), ("1",))
+    assert list(slurm.queue) == ["1"], "it rests"
+    slurm.now = REST_S
+    pool.step(wants(9, "1"), ("1",))
+    assert len(slurm.queue) == 2
+
+
+def test_an_end_that_slurm_does_not_tell_is_not_taken_for_a_failure() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    for _ in range(2 * MAX_STILLBORN):
+        pool.step(wants(2), ())
+        slurm.queue.clear()
+    assert "worker 1 is gone; Slurm does not tell how it ended" in slurm.told
+    assert "Slurm does not tell" in pool.fate_of("1")
+
+
+def test_an_answer_that_leaves_a_job_out_changes_nothing() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    pool.step(wants(2), ())
+    slurm.past["1"] = slurm.queue.pop("1")
+    pool.step(wants(2), ())
+    assert (list(pool.workers), slurm.submitted) == (["1"], 1)
+
+
+def test_a_worker_that_runs_but_does_not_join_is_cancelled_and_counted() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1, rejoin_s=60)
+    for number in range(1, MAX_STILLBORN):
+        pool.step(wants(2), ())
+        slurm.start(str(number))
+        pool.step(wants(2), ())
+        slurm.now += 60 + ABSENT_S
+        pool.step(wants(2), ())
+    assert slurm.past["1"].state == "CANCELLED"
+    pool.step(wants(2), ())
+    slurm.start(str(MAX_STILLBORN))
+    pool.step(wants(2), ())
+    slurm.now += 60 + ABSENT_S
+    with pytest.raises(SlurmError, match="could not reach the driver"):
+        pool.step(wants(2), ())
+
+
+def test_a_full_disk_is_a_refusal_that_is_tried_again() -> None:
+    slurm = MadeUpSlurm()
+    pool = slurm.pool(workers=1)
+    submit, pool.submit = pool.submit, full_disk
+    pool.step(wants(2), ())
+    assert "No space left" in slurm.told[-1]
+    pool.submit = submit
+    pool.step(wants(2), ())
+    assert len(slurm.queue) == 1
+
+
+def full_disk() -> str:
+    raise OSError(28, "No space left on device")
 
 
 def test_one_that_joined_forgives_those_that_did_not() -> None:

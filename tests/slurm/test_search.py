@@ -113,7 +113,7 @@ def share_in_fit(search: Search) -> float:
             inside += record.time - since[record.trial]
             since[record.trial] = record.time
     jobs = Queue().jobs().values()
-    workers = [job for job in jobs if job.name == job_name("worker", search.name)]
+    workers = [job for job in jobs if job.name == search.workers_name]
     whole = sum(job.ends - job.started for job in workers if job.ends and job.started)
     return inside / whole
 
@@ -163,7 +163,7 @@ def test_two_searches_share_a_host_and_talk_to_nobody_else(
             lambda log=log: log.read_text().count(" joined") == 3, 180, f"all join\n{log.read_text()}"
         )
         search.wait_for_workers(3)
-    names = {job_name("worker", search.name) for search in searches}
+    names = {search.workers_name for search in searches}
     starts = [job.started for job in Queue().jobs().values() if job.name in names]
     assert len(starts) == 6
     print(f"\nsix workers started within {max(starts) - min(starts):.0f} s of one another, and all joined")

@@ -121,6 +121,27 @@ def test_fresh_takes_the_next_number_and_says_how_to_resume(
     assert "resumes with --study resnet50-2" in text
 
 
+@pytest.mark.usefixtures("no_slurm")
+def test_a_changed_request_is_refused_when_it_is_planned(tmp_path: Path) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke"]
+    (plan,) = make_plans(build_parser().parse_args(command), this_machine("for a test"))
+    Request("resnet50", "smoke", 40 * "d", None, plan.experiment).write(Workspace(tmp_path).study("resnet50"))
+    main([*command, "--dry-run"])
+    with pytest.raises(StudyError, match="study resnet50 was started with another request:\n  search.epochs"):
+        main([*command, "--epochs", "50", "--dry-run"])
+    data = unusual_pack(tmp_path / "pack", 64, labelled=True)
+    with pytest.raises(StudyError, match=r"  data: dddddddd\.\.\. -> [0-9a-f]{8}\.\.\.\n"):
+        main([*command, "--data", str(data), "--dry-run"])
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_a_cluster_that_is_named_where_there_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--cluster greene, but trials would run on this machine \(no sbatch"
+    ):
+        main(["--model", "resnet50", "--runs", str(tmp_path), "--cluster", "greene"])
+
+
 def an_sbatch(folder: Path) -> None:
     sbatch = folder / "sbatch"
     sbatch.write_text("#!/bin/sh\n")
