@@ -11,18 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Choice, Distribution, Experiment, LogUniform, SearchConfig, TwinConfig
+from pipeline.config import Experiment, TwinConfig
 from pipeline.configfile import load_experiment, shipped
 from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
-from pipeline.spread import SEEDS
-from tune.asha import milestones
 from tune.budget_plan import budget_lines
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
-from tune.progress import short
+from tune.plan_search import plural, search_lines
 from tune.request import fresh_name, refuse_changed, refuse_name
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
@@ -91,7 +89,7 @@ def this_machine(why: str) -> Machine:
     """The machine this process runs on, used because of `why`."""
     gpus = visible_gpus()
     smoke = Because("smoke", "no GPU here: small networks, to see that it works; or give --profile full")
-    full = Because("full", f"{_plural(gpus, 'GPU')} here")
+    full = Because("full", f"{plural(gpus, 'GPU')} here")
     return Machine(gpus, Because("local", why), full if gpus else smoke, choose_workers)
 
 
@@ -161,10 +159,10 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
         ("profile", str(profile)),
         ("executor", str(machine.executor)),
         *machine.lines,
-        ("workers", f"{workers.count} with {_plural(workers.threads, 'thread')} each ({why_workers})"),
+        ("workers", f"{workers.count} with {plural(workers.threads, 'thread')} each ({why_workers})"),
         ("device", _device_line(experiment, gpus)),
         ("data", _data_line(args.data, workspace, experiment.twin)),
-        *_search_lines(experiment),
+        *search_lines(experiment),
         *budget_lines(workspace.study(study), experiment.search, workers.count),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
         ("stop", machine.stop.format(study=study, runs=args.runs) + _resumes(study, args.fresh)),
@@ -198,7 +196,7 @@ def visible_gpus() -> int:
 def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
     """One trial a GPU, or one a core: small networks gain nothing from more threads."""
     cores = len(os.sched_getaffinity(0))
-    here = _plural(gpus, "GPU") if gpus else _plural(cores, "core") + ", no GPU in use"
+    here = plural(gpus, "GPU") if gpus else plural(cores, "core") + ", no GPU in use"
     if gpus and asked is not None and asked > gpus:
         raise StudyError(f"--workers {asked}, but there are {gpus} GPUs and a trial takes a whole one")
     count = asked or gpus or min(cores, MAX_CPU_WORKERS)
@@ -262,41 +260,3 @@ def _device_line(experiment: Experiment, gpus: int) -> str:
     if gpus:
         return "GPU, one a trial"
     return str(Because("CPU", "device: cpu" if experiment.device == "cpu" else "no GPU here"))
-
-
-def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
-    search = experiment.search
-    rungs = milestones(search.epochs, search.first_rung, search.reduction)
-    judged = f"after epoch {', '.join(map(str, rungs))}" if rungs else "none: every trial runs to its end"
-    space = "; ".join(f"{key} {_range(entry)}" for key, entry in search.space.items())
-    return [
-        ("trials", f"{search.trials} of up to {_plural(search.epochs, 'epoch')}, seed {experiment.seed}"),
-        ("rungs", f"{judged}; the best 1/{search.reduction} go on" if rungs else judged),
-        *([("share", _share(search))] if rungs and search.share else []),
-        *([("confirm", _confirm(search))] if search.confirm else []),
-        ("space", f"{space or 'empty'}; the configured setting comes first"),
-    ]
-
-
-def _share(search: SearchConfig) -> str:
-    if search.gpu_hours is not None:
-        return "as the budget allows; what rungs leave of it goes to stopped trials"
-    most = int(search.share * search.trials * search.epochs)
-    return f"{search.share:.0%} of all epochs, {most}; what rungs leave of it goes to stopped trials"
-
-
-def _confirm(search: SearchConfig) -> str:
-    best = "the best setting runs" if search.confirm == 1 else f"the best {search.confirm} settings run"
-    return f"{best} again at the end, for {SEEDS} seeds each, and are ranked by their mean"
-
-
-def _range(distribution: Distribution) -> str:
-    if isinstance(distribution, Choice):
-        return " | ".join(short({"": value}).strip() for value in distribution.choice)
-    if isinstance(distribution, LogUniform):
-        return "{:g} to {:g} (log)".format(*distribution.log_uniform)
-    return "{:g} to {:g}".format(*distribution.uniform)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
