@@ -40,7 +40,11 @@ inside=$!
 trap 'kill -USR1 "$inside"' USR1
 trap 'kill -TERM "$inside"' TERM
 while wait "$inside"; code=$?; kill -0 "$inside" 2>/dev/null; do :; done # a signal ends wait, not the command
-if [ "$code" -eq {code} ]; then scontrol requeue "$SLURM_JOB_ID" && exit 0; fi
+if [ "$code" -eq {code} ]; then
+  job=$SLURM_JOB_ID # of a task of an array it may be the array's: all tasks would be requeued
+  if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; fi
+  scontrol requeue "$job" && exit 0
+fi
 exit "$code\""""
 UNSET_SIGNAL = "#SBATCH --signal="
 
