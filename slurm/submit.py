@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -24,6 +25,7 @@ from slurm.errors import SlurmError
 from slurm.job import EXIT_REQUEUE
 
 JOB_PREFIX = "fingertip"  # of every job's name: squeue shows whose it is, and only such jobs are ever stopped
+FOLDER_MARK = re.compile(r"-[0-9a-f]{6}$")  # ends a worker's name: of which folder its study is
 SUPERVISOR = "slurm.job"
 STALE = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")  # prefixes: they describe the job that submits
 STALE_NAMES = (
@@ -95,6 +97,15 @@ class JobSpec:
 def job_name(kind: str, what: str = "") -> str:
     """The name of a job: project, kind (train, search, worker, final) and which model or study."""
     return "-".join(filter(None, (JOB_PREFIX, kind, what)))
+
+
+def kind_and_what(name: str) -> tuple[str, str]:
+    """What `job_name` was given, out of a job's name; of a worker the study alone. Empty: no job of ours."""
+    prefix, _, rest = name.partition("-")
+    if prefix != JOB_PREFIX:
+        return "", ""
+    kind, _, what = rest.partition("-")
+    return kind, FOLDER_MARK.sub("", what) if kind == "worker" else what
 
 
 def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:
