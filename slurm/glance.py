@@ -10,12 +10,11 @@ from functools import lru_cache
 
 from slurm.errors import SlurmError
 from slurm.queue import Job, Queue
-from slurm.submit import job_name
-from slurm.watch import REASONS
+from slurm.submit import kind_and_what
+from slurm.watch import DRIVER, REASONS, WORKER
 
 ASK_S = 5.0  # whoever looks at the status waits for it
 KEEP_S = 15.0
-DRIVER, WORKER = "search", "worker"
 UNTOLD = ("", "None")  # the reason of a job that was just submitted
 SEVERAL = "all"  # what a search of several models calls its jobs
 
@@ -40,17 +39,21 @@ def of_study(queued: Iterable[Job], study: str) -> list[Job]:
     """The driver and the workers of a study, or those of the search of several models."""
     known = list(queued)
     for name in (study, SEVERAL):
-        kinds = {job_name(kind, name): kind for kind in (DRIVER, WORKER)}
-        found = [job for job in known if job.name in kinds]
+        wanted = {(kind, name) for kind in (DRIVER, WORKER)}
+        found = [job for job in known if kind_and_what(job.name) in wanted]
         if found:
-            return sorted(found, key=lambda job: (kinds[job.name] != DRIVER, job.id))
+            return sorted(found, key=lambda job: (_kind(job) != DRIVER, job.id))
     return []
+
+
+def _kind(job: Job) -> str:
+    return kind_and_what(job.name)[0]
 
 
 def line(found: Iterable[Job]) -> str:
     """`driver 123 running on gr1; workers 2 running, 1 pending (Priority: ...)`; empty without jobs."""
     known = list(found)
-    drivers = [job for job in known if job.name.startswith(job_name(DRIVER) + "-")]
+    drivers = [job for job in known if _kind(job) == DRIVER]
     workers = [job for job in known if job not in drivers]
     parts = [f"driver {job.id} {_state(job)}" for job in drivers]
     parts += [f"workers {_counted(workers)}"] if workers else []
@@ -59,9 +62,8 @@ def line(found: Iterable[Job]) -> str:
 
 def row(job: Job) -> dict[str, object]:
     """A job as plain values."""
-    kind = DRIVER if job.name.startswith(job_name(DRIVER) + "-") else WORKER
     reason = job.reason if job.pending else ""
-    return {"job": job.id, "kind": kind, "state": job.state, "node": job.node, "reason": reason}
+    return {"job": job.id, "kind": _kind(job), "state": job.state, "node": job.node, "reason": reason}
 
 
 def _state(job: Job) -> str:

@@ -27,7 +27,9 @@ from types import FrameType
 
 from pipeline import cli
 from pipeline.provenance import node, now, slurm_job
+from slurm.errors import SlurmError
 from slurm.limit import TimeLimit
+from slurm.queue import SUBMIT_AGAIN, Queue
 
 TIME_IS_UP = (signal.SIGUSR1,)
 LEAVE = (signal.SIGTERM, signal.SIGINT)
@@ -180,33 +182,20 @@ class Supervisor:
 
 
 def requeue(patience_s: float) -> bool:
-    """Puts this job back into the queue; says whether that worked, and what to do if not."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    problem = "SLURM_JOB_ID is not set: this is no Slurm job"
+    """Puts this job back into the queue, of an array only this task; says whether that worked."""
+    job = slurm_job()
+    problem = f"SLURM_JOB_ID is not set: this is no Slurm job; {SUBMIT_AGAIN}"
     for attempt in range(REQUEUE_TRIES if job else 0):
         time.sleep(patience_s / (REQUEUE_TRIES - 1) if attempt else 0.0)
-        problem = _ask_to_requeue(job)
-        if not problem:
-            say("the time limit is near: saved, and back into the queue; it goes on where it was")
-            return True
-    say(
-        f"could not go back into the queue: {problem}; submit the same command again, it goes on where it was"
-    )
+        try:
+            Queue(REQUEUE_TIMEOUT_S).requeue(str(job))
+        except SlurmError as error:
+            problem = str(error)
+            continue
+        say("the time limit is near: saved, and back into the queue; it goes on where it was")
+        return True
+    say(f"could not go back into the queue: {problem}")
     return False
-
-
-def _ask_to_requeue(job: str) -> str:
-    """What went wrong; empty if nothing did."""
-    command = ["scontrol", "requeue", job]
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, timeout=REQUEUE_TIMEOUT_S, check=False
-        )
-    except FileNotFoundError:
-        return "there is no scontrol here (inside a container? bind Slurm's commands into it)"
-    except subprocess.TimeoutExpired:
-        return "scontrol does not answer"
-    return (result.stderr.strip() or f"scontrol exit code {result.returncode}") if result.returncode else ""
 
 
 def kill_group(leader: int) -> None:

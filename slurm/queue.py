@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from slurm.errors import SlurmError
 
 ASK_S = 30
+ASK_AGAIN = "nothing is known of the jobs now, try again later"
+SUBMIT_AGAIN = "submit the same command again, it goes on where it was"
 JOBS_A_COMMAND = 500  # a command line has a limit
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 REASONS = {  # a terminal state -> the leaderboard's reason
@@ -113,8 +115,11 @@ class Queue:
             _unless_over(["scancel", *options, *wanted[first : first + JOBS_A_COMMAND]], self._timeout_s)
 
     def requeue(self, job_id: str) -> None:
-        """Puts a job back into the queue. Raises SlurmError if Slurm does not."""
-        ask(["scontrol", "requeue", job_id], self._timeout_s)
+        """Puts a job back into the queue. Raises SlurmError if Slurm does not.
+
+        A task of an array is 123_4: its own number may be the array's, which means all tasks.
+        """
+        ask(["scontrol", "requeue", job_id], self._timeout_s, SUBMIT_AGAIN)
 
     def _remembered(self, job_id: str) -> Job | None:
         """As the controller has it; None if it has forgotten it, or cannot be asked."""
@@ -131,7 +136,7 @@ class Queue:
         return ended[-1] if ended else None
 
 
-def ask(command: list[str], timeout_s: float = ASK_S) -> str:
+def ask(command: list[str], timeout_s: float = ASK_S, remedy: str = ASK_AGAIN) -> str:
     """What one of Slurm's commands prints, times in seconds since 1970. Raises SlurmError if it fails."""
     program = command[0]
     try:
@@ -139,12 +144,13 @@ def ask(command: list[str], timeout_s: float = ASK_S) -> str:
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=_env()
         )
     except FileNotFoundError:
-        raise SlurmError(f"there is no {program} on PATH; run this on a node of the cluster") from None
+        where = "run this on a node of the cluster (in a container: bind Slurm's commands into it)"
+        raise SlurmError(f"there is no {program} on PATH; {where}") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{program} did not answer within {timeout_s:g} s; try again later") from None
+        raise SlurmError(f"{program} did not answer within {timeout_s:g} s; {remedy}") from None
     if result.returncode:
         said = " ".join(result.stderr.split()) or f"exit status {result.returncode}"
-        raise SlurmError(f"{program}: {said}; nothing is known of the jobs now, try again later")
+        raise SlurmError(f"{program}: {said}; {remedy}")
     return result.stdout
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -24,6 +25,7 @@ from slurm.errors import SlurmError
 from slurm.job import EXIT_REQUEUE
 
 JOB_PREFIX = "fingertip"  # of every job's name: squeue shows whose it is, and only such jobs are ever stopped
+FOLDER_MARK = re.compile(r"-[0-9a-f]{6}$")  # ends a worker's name: of which folder its study is
 SUPERVISOR = "slurm.job"
 STALE = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")  # prefixes: they describe the job that submits
 STALE_NAMES = (
@@ -40,7 +42,11 @@ inside=$!
 trap 'kill -USR1 "$inside"' USR1
 trap 'kill -TERM "$inside"' TERM
 while wait "$inside"; code=$?; kill -0 "$inside" 2>/dev/null; do :; done # a signal ends wait, not the command
-if [ "$code" -eq {code} ]; then scontrol requeue "$SLURM_JOB_ID" && exit 0; fi
+if [ "$code" -eq {code} ]; then
+  job=$SLURM_JOB_ID # of a task of an array it may be the array's: all tasks would be requeued
+  if [ -n "$SLURM_ARRAY_JOB_ID" ]; then job="${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"; fi
+  scontrol requeue "$job" && exit 0
+fi
 exit "$code\""""
 UNSET_SIGNAL = "#SBATCH --signal="
 
@@ -91,6 +97,15 @@ class JobSpec:
 def job_name(kind: str, what: str = "") -> str:
     """The name of a job: project, kind (train, search, worker, final) and which model or study."""
     return "-".join(filter(None, (JOB_PREFIX, kind, what)))
+
+
+def kind_and_what(name: str) -> tuple[str, str]:
+    """What `job_name` was given, out of a job's name; of a worker the study alone. Empty: no job of ours."""
+    prefix, _, rest = name.partition("-")
+    if prefix != JOB_PREFIX:
+        return "", ""
+    kind, _, what = rest.partition("-")
+    return kind, FOLDER_MARK.sub("", what) if kind == "worker" else what
 
 
 def script(cluster: Cluster, spec: JobSpec, code: Path) -> str:

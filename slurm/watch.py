@@ -15,15 +15,22 @@ from pathlib import Path
 from slurm.errors import SlurmError
 from slurm.launching import Launched, launches, task_of
 from slurm.queue import Job, Queue
-from slurm.submit import JOB_PREFIX
+from slurm.submit import kind_and_what
 
-DRIVER = "search"  # the kind of job that submits others
+DRIVER, WORKER = "search", "worker"  # the kind of job that submits others, and those
 DRIVER_ENDS_S, POLL_S = 60.0, 0.5
 KINDS = {
     "train": "trains",
     "search": "drives the search",
     "worker": "runs trials of",
     "final": "final run of",
+}
+UNNAMED = {  # what a job is for whose name does not tell which model or study
+    "train": "trains several models",
+    "search": "drives a search",
+    "worker": "runs trials",
+    "final": "final run",
+    "probe": "looks at a node for slurm.doctor",
 }
 ORDER = ("search", "worker", "train", "final")  # a driver that is still there would replace its workers
 REASONS = {  # Slurm's word -> what it means to whoever waits
@@ -54,7 +61,9 @@ class Ours:
 
     def does(self) -> str:
         """What it is for."""
-        return f"{KINDS.get(self.kind, self.kind)} {self.what or 'several models'}"
+        if not self.what:
+            return UNNAMED.get(self.kind, self.kind)
+        return f"{KINDS.get(self.kind, self.kind)} {self.what}"
 
     def waits(self) -> str:
         """Why it does not run yet; empty if it does."""
@@ -97,10 +106,9 @@ def _order(ours: Ours) -> tuple[int, list[int]]:
 
 
 def _ours(job: Job, known: dict[str, tuple[Launched, Path]]) -> Ours | None:
-    prefix, _, rest = job.name.partition("-")
-    if prefix != JOB_PREFIX:
+    kind, what = kind_and_what(job.name)
+    if not kind:
         return None
-    kind, _, what = rest.partition("-")
     launched, folder = known.get(main_number(job.id), (None, None))
     task = task_of(job.id, launched, folder) if launched and folder else None
     return Ours(job, kind, task or what, folder)
@@ -129,8 +137,8 @@ def chosen(jobs: Iterable[Ours], names: Iterable[str]) -> list[Ours]:
 
 def _names(ours: Ours) -> set[str]:
     """What a job is called: its number, an array's, its name, its study or model."""
-    named = ours.job.name.split("-", 2)[2:]
-    return {ours.job.id, main_number(ours.job.id), ours.job.name, *named, *ours.what.split(", ")[:1]}
+    _, named = kind_and_what(ours.job.name)
+    return {ours.job.id, main_number(ours.job.id), ours.job.name, named, *ours.what.split(", ")[:1]}
 
 
 def stop(runs: Path, names: Sequence[str]) -> str:
@@ -147,17 +155,30 @@ def stop(runs: Path, names: Sequence[str]) -> str:
     Queue().cancel(ours.job.id for ours in picked)
     picked += _cancel_what_drivers_submitted(runs, picked)
     lines = [f"cancelled {ours.job.id}: {ours.does()}" for ours in picked]
+    lines += [_of_unknown_study(ours) for ours in picked if ours.kind == DRIVER and not ours.what]
     return "\n".join([*lines, "a running job saves before it ends; launching it again resumes"])
 
 
+def _of_unknown_study(driver: Ours) -> str:
+    """What becomes of the workers of a driver that was submitted by hand and has not told its study yet."""
+    return (
+        f"which study {driver.job.id} drives is not known: its workers, if it has any, leave by themselves "
+        "after the profile's pool.rejoin_s; to stop them now: python -m slurm.launch stop STUDY"
+    )
+
+
 def _cancel_what_drivers_submitted(runs: Path, cancelled: Sequence[Ours]) -> list[Ours]:
-    """Waits until cancelled drivers have ended; cancels workers that they submitted meanwhile: those."""
+    """Waits until cancelled drivers have ended; cancels the workers that their studies still have: those."""
     drivers = {ours.job.id for ours in cancelled if ours.kind == DRIVER}
     deadline = time.monotonic() + DRIVER_ENDS_S
     while drivers & {ours.job.id for ours in own_jobs(runs)} and time.monotonic() < deadline:
         time.sleep(POLL_S)
     known = {ours.job.id for ours in cancelled}
-    studies = {ours.what for ours in cancelled if ours.kind == DRIVER}
-    late = [ours for ours in own_jobs(runs) if ours.what in studies and ours.job.id not in known]
+    studies = {ours.what for ours in cancelled if ours.kind == DRIVER and ours.what}
+    late = [
+        ours
+        for ours in own_jobs(runs)
+        if ours.kind == WORKER and ours.what in studies and ours.job.id not in known
+    ]
     Queue().cancel(ours.job.id for ours in late)
     return late

@@ -73,7 +73,13 @@ def job(tmp_path: Path) -> Iterator[Job]:
     folder = tmp_path / "bin"
     folder.mkdir()
 
-    def start(source: str, *arguments: str, scontrol: str = ASKED, **options: str) -> "subprocess.Popen[str]":
+    def start(
+        source: str,
+        *arguments: str,
+        scontrol: str = ASKED,
+        variables: dict[str, str] | None = None,
+        **options: str,
+    ) -> "subprocess.Popen[str]":
         (tmp_path / "work.py").write_text(source)
         (folder / "scontrol").write_text(f"#!/bin/sh\n{scontrol}\n")
         (folder / "scontrol").chmod(0o755)
@@ -82,6 +88,7 @@ def job(tmp_path: Path) -> Iterator[Job]:
             "PATH": f"{folder}:{os.environ['PATH']}",
             "PYTHONPATH": f"{tmp_path}:{repository()}",
             "SLURM_JOB_ID": "17",
+            **(variables or {}),
         }
         flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
         command = [sys.executable, "-P", "-m", "slurm.job", *flags, "--", "work", *arguments]
@@ -125,6 +132,16 @@ def test_before_the_time_limit_it_saves_and_goes_back_into_the_queue(job: Job, t
     assert (tmp_path / "saved").read_text() == "SIGTERM"
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 17\n"
     assert "the time limit is near: saved, and back into the queue; it goes on where it was" in output
+
+
+def test_of_an_array_only_the_task_itself_goes_back_into_the_queue(job: Job, tmp_path: Path) -> None:
+    """Slurm gives one task the array's own number; requeueing that would kill the other tasks."""
+    process = job(SAVES, variables={"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "2"})
+    wait_for((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert (tmp_path / "bin" / "asked").read_text() == "requeue 17_2\n"
 
 
 def test_a_lost_signal_does_not_matter_as_slurm_is_asked_when_the_time_is_up(

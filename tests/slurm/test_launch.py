@@ -190,6 +190,47 @@ def test_stop_takes_the_workers_that_a_driver_submits_while_it_ends(
     assert "cancelled 110: runs trials of resnet50" in capsys.readouterr().out
 
 
+def test_stopping_a_driver_without_a_study_takes_nothing_else(slurm_commands, tmp_path: Path, capsys) -> None:
+    """As `sbatch slurm/search.sbatch` submits it; the others' names tell no model or study either."""
+    row = "RUNNING|None|gr1|1780000000|1780086400|fingertip"
+    workers = f"104|{row}-worker-resnet50-0a1b2c\n105|{row}-worker-all-0a1b2c\n"
+    slurm_commands.answer("squeue", f"101|{row}-final\n102|{row}-search\n103_0|{row}-train\n{workers}")
+    main(["stop", "102", "--runs", str(tmp_path)])
+    assert [words for words in slurm_commands.asked("scancel") if words] == [["102"]]
+    assert capsys.readouterr().out.splitlines() == [
+        "cancelled 102: drives a search",
+        "which study 102 drives is not known: its workers, if it has any, leave by themselves after the "
+        "profile's pool.rejoin_s; to stop them now: python -m slurm.launch stop STUDY",
+        "a running job saves before it ends; launching it again resumes",
+    ]
+
+
+def test_stopping_a_driver_by_its_number_takes_its_workers_and_no_run_of_that_name(
+    slurm_commands, tmp_path: Path
+) -> None:
+    row = "RUNNING|None|gr1|1780000000|1780086400|fingertip"
+    named = [
+        f"101|{row}-final-resnet50",
+        f"102|{row}-search-resnet50",
+        f"103|{row}-worker-resnet50-0a1b2c",
+        f"104|{row}-worker-resnet50-2-0a1b2c",
+    ]
+    slurm_commands.answer("squeue", "".join(f"{line}\n" for line in named))
+    main(["stop", "102", "--runs", str(tmp_path)])
+    assert slurm_commands.asked("scancel") == [["102"], ["103"]]
+
+
+def test_what_a_job_without_a_name_of_its_own_does(slurm_commands, tmp_path: Path, capsys) -> None:
+    kinds = ("final", "search", "train", "worker-resnet50-0a1b2c", "probe")
+    row = "RUNNING|None|gr1|1780000000|1780086400|fingertip"
+    slurm_commands.answer("squeue", "".join(f"{n}|{row}-{kind}\n" for n, kind in enumerate(kinds)))
+    main(["status", "--json", "--runs", str(tmp_path)])
+    assert [found["does"] for found in json.loads(capsys.readouterr().out)] == [
+        *("drives a search", "runs trials of resnet50", "trains several models", "final run"),
+        "looks at a node for slurm.doctor",
+    ]
+
+
 def test_stop_touches_no_job_of_another_project(slurm_commands, tmp_path: Path) -> None:
     slurm_commands.answer("squeue", QUEUE)
     with pytest.raises(SlurmError) as caught:

@@ -229,11 +229,11 @@ def job(number: str, kind: str, study: str, state: str, reason: str = "None", no
 
 def test_a_searchs_jobs_in_one_line() -> None:
     queued = [
-        job("124", "worker", "s", "RUNNING", node="gr2"),
-        job("125", "worker", "s", "RUNNING", node="gr3"),
-        job("126", "worker", "s", "PENDING", "Priority"),
+        job("124", "worker", "s-0a1b2c", "RUNNING", node="gr2"),
+        job("125", "worker", "s-0a1b2c", "RUNNING", node="gr3"),
+        job("126", "worker", "s-0a1b2c", "PENDING", "Priority"),
         job("123", "search", "s", "RUNNING", node="gr1"),
-        job("9", "worker", "other", "RUNNING", node="gr1"),
+        job("9", "worker", "other-0a1b2c", "RUNNING", node="gr1"),
     ]
     expected = "driver 123 running on gr1; workers 2 running, 1 pending (Priority: others are before it)"
     assert line(of_study(queued, "s")) == expected

@@ -176,6 +176,6 @@ def test_signals_reach_the_whole_job_and_its_end_is_no_error(command: Command) -
 
 def test_requeueing_may_be_refused(command: Command) -> None:
     calls = command("scontrol", error="Requested operation is presently disabled for job 7", status=1)
-    with pytest.raises(SlurmError, match="scontrol: Requested operation is presently disabled"):
+    with pytest.raises(SlurmError, match=r"presently disabled for job 7; submit the same command again"):
         Queue().requeue("7")
     assert calls.read_text() == "requeue 7\n"

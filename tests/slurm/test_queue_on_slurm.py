@@ -1,15 +1,37 @@
 """What the queue says of jobs on a real Slurm that end in every way."""
 
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from pipeline.paths import repository
 from slurm.errors import SlurmError
 from slurm.queue import Job, Queue, reason_of
 from tests.cluster import SlurmCluster
 
 pytestmark = pytest.mark.cluster
 STAYS = "sleep 300"
+TASK = """
+import os, signal, sys, time
+from pathlib import Path
+
+task = os.environ["SLURM_ARRAY_TASK_ID"]
+with open(f"starts-{task}", "a") as starts:
+    starts.write("x")
+again = Path("starts-2")
+if task == "1":
+    while not again.exists() or again.read_text() == "x":
+        time.sleep(0.2)
+if task == "2" and again.read_text() == "x":
+    while not (Path("ended-0").exists() and Path("starts-1").exists()):
+        time.sleep(0.2)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(130))
+    os.kill(os.getppid(), signal.SIGUSR1)  # to slurm.job: the time limit is near
+    time.sleep(60)
+Path(f"ended-{task}").touch()
+"""
 
 
 def wait_for(cluster: SlurmCluster, job: str, *states: str, seconds: float = 60) -> Job:
@@ -64,6 +86,20 @@ def told_fate(queue: Queue, job: str) -> tuple[str, str, str]:
     told = queue.fate(job)
     assert told is not None
     return told.state, told.node, told.name
+
+
+def test_a_task_of_an_array_requeues_itself_and_disturbs_no_other(
+    on_slurm: SlurmCluster, tmp_path: Path
+) -> None:
+    """One has ended and one runs; the last one has the array's own number."""
+    (tmp_path / "work.py").write_text(TASK)
+    path = f"PYTHONPATH={tmp_path}:{repository()}"
+    run = f"cd {tmp_path} && {path} exec {sys.executable} -P -m slurm.job --signal-s 20 -- work"
+    job = on_slurm.submit(run, "--array=0-2")
+    ends = [tmp_path / f"ended-{task}" for task in range(3)]
+    on_slurm.wait_until(lambda: all(path.exists() for path in ends), 60, "every task has ended")
+    starts = [(tmp_path / f"starts-{task}").read_text() for task in range(3)]
+    assert starts == ["x", "x", "xx"], job
 
 
 def test_requeued_by_preemption_and_by_hand(on_slurm_without_accounting: SlurmCluster) -> None:

@@ -201,8 +201,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_job_in_a_container_is_requeued_from_outside(slurm_commands, tmp_path: Path) -> None:
-    """`env` stands for the container: it hides Slurm's commands."""
+@pytest.mark.parametrize(
+    ("variables", "requeued"),
+    [({}, "17"), ({"SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "0"}, "17_0")],
+)
+def test_a_job_in_a_container_is_requeued_from_outside(
+    variables: dict[str, str], requeued: str, slurm_commands, tmp_path: Path
+) -> None:
+    """`env` stands for the container: it hides Slurm's commands. Of an array only the task is requeued."""
     (tmp_path / "work.py").write_text(IN_A_CONTAINER)
     inside = {"container": "env PATH=/nowhere", "python": sys.executable}
     cluster = site(environment={**inside, "setup": [f"export PYTHONPATH={repository()}"]})
@@ -210,7 +216,10 @@ def test_a_job_in_a_container_is_requeued_from_outside(slurm_commands, tmp_path:
     path = tmp_path / "job.sh"
     path.write_text(script(cluster, wanted, tmp_path))
     with subprocess.Popen(
-        ["bash", str(path)], env={**os.environ, "SLURM_JOB_ID": "17"}, stdout=subprocess.PIPE, text=True
+        ["bash", str(path)],
+        env={**os.environ, "SLURM_JOB_ID": "17", **variables},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         wait_for((tmp_path / "ready").exists)
         process.send_signal(signal.SIGUSR1)
@@ -218,4 +227,4 @@ def test_a_job_in_a_container_is_requeued_from_outside(slurm_commands, tmp_path:
     assert process.returncode == 0
     assert "saved\n" in output
     assert "the batch script puts the job into the queue" in output
-    assert slurm_commands.asked("scontrol") == [["requeue", "17"]]
+    assert slurm_commands.asked("scontrol") == [["requeue", requeued]]
