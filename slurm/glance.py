@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
+from pipeline.configfile import shipped
 from slurm.errors import SlurmError
 from slurm.queue import Job, Queue
 from slurm.submit import kind_and_what
@@ -36,9 +37,9 @@ def jobs_at(moment: int) -> list[Job] | None:
 
 
 def of_study(queued: Iterable[Job], study: str) -> list[Job]:
-    """The driver and the workers of a study, or those of the search of several models."""
+    """The driver and the workers of a study; of a study named after a model also those of all models."""
     known = list(queued)
-    for name in (study, SEVERAL):
+    for name in (study, SEVERAL) if study in shipped("model") else (study,):
         wanted = {(kind, name) for kind in (DRIVER, WORKER)}
         found = [job for job in known if kind_and_what(job.name) in wanted]
         if found:
