@@ -10,6 +10,8 @@ from pipeline.errors import ConfigError, DataError, PipelineError, StudyError
 from pipeline.paths import repository
 from slurm.errors import SlurmError
 from slurm.launch import main
+from slurm.task import read_task
+from slurm.watch import own_jobs
 from tests.slurm.launched import TRAIN, last
 
 
@@ -55,6 +57,41 @@ def test_a_site_that_limits_arrays_gets_several(slurm_commands, tmp_path: Path) 
         True
     ] * 3
     assert [text.split("--offset ")[1].strip() for text in scripts] == ["0", "2", "4"]
+
+
+def test_a_site_without_arrays_gets_a_job_for_each_run(slurm_commands, tmp_path: Path) -> None:
+    profile = tmp_path / "site.yaml"
+    profile.write_text("jobs: {arrays: false}\ndevice: cpu\n")
+    words = ["train", "--cluster", str(profile), "--profile", "smoke", "--model", "convnext", "--seeds", "2"]
+    main([*words, "--runs", str(tmp_path / "runs")])
+    scripts = [slurm_commands.script(number) for number in (100, 101)]
+    assert ["--array" in text for text in scripts] == [False, False]
+    assert ["-%j.out\n" in text for text in scripts] == [True, True]
+    assert [text.split("--offset ")[1].strip() for text in scripts] == ["0", "1"]
+    folder = last(tmp_path / "runs")
+    assert [read_task(folder / "tasks.json", None, offset)[-1] for offset in (0, 1)] == ["seed=0", "seed=1"]
+    with pytest.raises(ConfigError, match="this runs inside a job array, or with --offset"):
+        read_task(folder / "tasks.json", None)
+    row = "PENDING|Priority||N/A|N/A|fingertip-train-convnext"
+    slurm_commands.answer("squeue", f"100|{row}\n101|{row}\n")
+    assert [ours.what for ours in own_jobs(tmp_path / "runs")] == ["convnext, seed 0", "convnext, seed 1"]
+
+
+def test_a_refusal_half_way_tells_what_is_submitted_and_loses_nothing(slurm_commands, tmp_path: Path) -> None:
+    profile = tmp_path / "site.yaml"
+    profile.write_text("jobs: {array_size: 2}\ndevice: cpu\n")
+    words = ["train", "--cluster", str(profile), "--profile", "smoke", "--model", "convnext", "--seeds", "5"]
+    slurm_commands.refuse_after(2, "sbatch: error: QOSMaxSubmitJobPerUserLimit")
+    runs = tmp_path / "my runs"
+    with pytest.raises(SlurmError) as caught:
+        main([*words, "--runs", str(runs)])
+    assert str(caught.value).startswith("sbatch refused the job: QOSMaxSubmitJobPerUserLimit; ")
+    assert str(caught.value).endswith(
+        ". Before that 4 of 5 runs were submitted, job 100, 101: give the same command again when they have "
+        "ended, what is complete is not trained again; or take them back: python -m slurm.launch stop 100 "
+        f"101 --runs '{runs}'"
+    )
+    assert json.loads((last(runs) / "job.json").read_text())["jobs"] == ["100", "101"]
 
 
 def test_what_could_not_be_trained_is_refused_before_it_waits_in_a_queue(
