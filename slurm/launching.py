@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipeline.configfile import load_experiment, shipped
 from pipeline.errors import ConfigError
-from pipeline.paths import write_text_atomically
+from pipeline.paths import Workspace, write_text_atomically
 from pipeline.provenance import commit, now
 from slurm import scripts
 from slurm.cluster import Cluster
@@ -176,7 +176,7 @@ def new_folder(runs: Path, kind: str, what: str) -> Path:
     """A folder for one launch that does not exist yet."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name = "-".join(filter(None, (kind, what, stamp, secrets.token_hex(2))))
-    return runs.resolve() / "jobs" / name
+    return Workspace(runs.resolve()).jobs / name
 
 
 def _remember(
@@ -207,7 +207,7 @@ def _remember(
 def launches(runs: Path) -> list[tuple[Launched, Path]]:
     """Everything that was launched into `runs`, oldest first; a damaged record is left out."""
     found = []
-    for path in runs.resolve().glob(f"jobs/*/{RECORD}"):
+    for path in Workspace(runs.resolve()).jobs.glob(f"*/{RECORD}"):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values.update({key: tuple(values[key]) for key in ("jobs", "first", "what")})

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.paths import Workspace
 from slurm.checks_python import MODULE, own_address
 from slurm.cluster import Cluster
 from slurm.errors import SlurmError
@@ -90,7 +91,7 @@ class Listener:
 def probe(cluster: Cluster, runs: Path, timeout_s: float, tell: Tell) -> Probed:
     """Submits the job and waits for its report; the job is over or cancelled when this returns or raises."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs.resolve() / "doctor" / f"{stamp}-{secrets.token_hex(2)}"
+    folder = Workspace(runs.resolve()).doctor / f"{stamp}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     with (
         (folder / "lock").open("wb") as lock,
