@@ -6,11 +6,15 @@ python -m slurm.launch train|search|final|status|logs|stop
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline import cli
+
+if TYPE_CHECKING:
+    from slurm.cluster import Cluster
 
 FORMAT = argparse.RawDescriptionHelpFormatter
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -155,7 +159,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         print(training_script(args, cluster), end="")
         return
     launched, folder = launch_training(args, cluster)
-    _tell(args, launched.jobs, "1 run" if launched.tasks == 1 else f"{launched.tasks} runs", folder)
+    _tell(args, cluster, launched.jobs, "1 run" if launched.tasks == 1 else f"{launched.tasks} runs", folder)
 
 
 def _search(args: argparse.Namespace, rest: list[str]) -> None:
@@ -187,17 +191,19 @@ def _final(args: argparse.Namespace, rest: list[str]) -> None:
     winner = read_winner(Workspace(args.runs.resolve()), asked.overrides, asked.model)
     name = winner.config.model.name
     launched, folder = launch_by_hand(cluster, FINAL, rest, args.runs, name)
-    _tell(args, launched.jobs, f"the final run of {name}", folder)
+    _tell(args, cluster, launched.jobs, f"the final run of {name}", folder)
 
 
-def _tell(args: argparse.Namespace, jobs: tuple[str, ...], what: str, folder: Path) -> None:
-    runs = f"--runs {args.runs}"
-    numbers = ", ".join(jobs)
-    print(f"submitted job {numbers}: {what}; it is requeued until it is complete")
+def _tell(args: argparse.Namespace, cluster: Cluster, jobs: tuple[str, ...], what: str, folder: Path) -> None:
+    runs = f"--runs {shlex.quote(str(args.runs))}"
+    again = "it is requeued until it is complete"
+    if not cluster.jobs.requeue:
+        again = "when it ends incomplete, the same command goes on (jobs.requeue is false)"
+    print(f"submitted job {', '.join(jobs)}: {what}; {again}")
     print(f"folder    {folder}")
     print(f"state     python -m slurm.launch status {runs}")
     print(f"output    python -m slurm.launch logs {jobs[0]} -f {runs}")
-    print(f"stop      python -m slurm.launch stop {' '.join(jobs)}   (launching it again resumes)")
+    print(f"stop      python -m slurm.launch stop {' '.join(jobs)} {runs}   (launching it again resumes)")
 
 
 def _status(args: argparse.Namespace, rest: list[str]) -> None:

@@ -143,10 +143,17 @@ def command_line(cluster: Cluster, python: str, spec: JobSpec, arguments: str) -
     if not spec.supervised:
         return f"exec {python} -P -m {arguments}"
     warned = f" --signal-s {spec.signal_s}" if spec.signal_s else ""
-    if not cluster.environment.container:
-        return f"exec {python} -P -m {SUPERVISOR}{warned} -- {arguments}"
+    comes_back = may_requeue(cluster, spec)
+    if not cluster.environment.container or not comes_back:
+        told = "" if comes_back else " --no-requeue"
+        return f"exec {python} -P -m {SUPERVISOR}{warned}{told} -- {arguments}"
     supervised = f"{python} -P -m {SUPERVISOR}{warned} --requeue-outside -- {arguments}"
     return OUTSIDE.format(command=supervised, code=EXIT_REQUEUE)
+
+
+def may_requeue(cluster: Cluster, spec: JobSpec) -> bool:
+    """Whether the job wants to go back into the queue and the site lets it."""
+    return spec.requeue and cluster.jobs.requeue
 
 
 def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, output: str) -> str:
@@ -194,7 +201,7 @@ def _refuse_no_time(spec: JobSpec) -> None:
 def _additional(cluster: Cluster, spec: JobSpec, output: str) -> dict[str, Any]:
     """Directives that submitit has no argument for, or another idea of."""
     given: dict[str, Any] = {"output": output}
-    given["requeue" if spec.requeue and cluster.jobs.requeue else "no-requeue"] = True
+    given["requeue" if may_requeue(cluster, spec) else "no-requeue"] = True
     if spec.signal_s is not None:
         given["signal"] = f"B:USR1@{spec.signal_s}"  # B: to the batch script's process, which is ours
     given.update({key: value for key, value in spec.resources.extra.items() if value is not False})

@@ -94,6 +94,17 @@ def test_a_refusal_half_way_tells_what_is_submitted_and_loses_nothing(slurm_comm
     assert json.loads((last(runs) / "job.json").read_text())["jobs"] == ["100", "101"]
 
 
+def test_what_is_told_fits_a_shell_and_the_site(slurm_commands, tmp_path: Path, capsys) -> None:
+    profile, runs = tmp_path / "site.yaml", tmp_path / "my runs"
+    profile.write_text("jobs: {requeue: false}\ndevice: cpu\n")
+    words = ["train", "--cluster", str(profile), "--profile", "smoke", "--model", "convnext"]
+    main([*words, "--runs", str(runs)])
+    told = capsys.readouterr().out
+    assert "1 run; when it ends incomplete, the same command goes on (jobs.requeue is false)" in told
+    assert f"logs 100 -f --runs '{runs}'\n" in told
+    assert f"stop 100 --runs '{runs}'   (" in told
+
+
 def test_what_could_not_be_trained_is_refused_before_it_waits_in_a_queue(
     slurm_commands, tmp_path: Path
 ) -> None:

@@ -105,6 +105,15 @@ def test_a_site_without_requeue_never_asks_for_it() -> None:
     text = script(cluster, spec(cluster, requeue=True), Path("/code"))
     assert "#SBATCH --no-requeue\n" in text
     assert "#SBATCH --requeue\n" not in text
+    assert " -m slurm.job --no-requeue -- pipeline.train" in text
+    inside = site(
+        jobs={"requeue": False}, environment={"container": "apptainer exec x.sif", "python": "python"}
+    )
+    text = script(inside, spec(inside, requeue=True), Path("/code"))
+    assert text.endswith(
+        "exec apptainer exec x.sif python -P -m slurm.job --no-requeue -- "
+        "pipeline.train --config 'my file.yaml'\n"
+    )
 
 
 def test_submission_returns_the_number_and_leaves_one_script(slurm_commands, tmp_path: Path) -> None:
