@@ -60,6 +60,13 @@ def add_overrides(to: argparse.ArgumentParser) -> None:
     )
 
 
+def positive(text: str) -> int:
+    """The type of an argument that is a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1 is needed")
+    return int(text)
+
+
 def run(main: Callable[[], None]) -> None:
     """Calls `main` and ends the process: user errors in one line, Ctrl-C without a traceback."""
     try:

@@ -71,11 +71,13 @@ def _add_train(verbs: Verbs) -> None:
         "  python -m slurm.launch train --model convnext,resnet50 --seeds 3",
     )
     to.add_argument("--model", required=True, metavar="NAMES", help="models of configs/model, a,b or all")
-    to.add_argument("--seeds", type=_positive, default=1, metavar="K", help="runs of each model (default: 1)")
+    to.add_argument(
+        "--seeds", type=cli.positive, default=1, metavar="K", help="runs of each model (default: 1)"
+    )
     to.add_argument("--profile", default="full", metavar="NAME", help="of configs/profile (default: full)")
     to.add_argument("--config", type=Path, metavar="FILE", help="YAML laid over the model's own")
     to.add_argument(
-        "--minutes", type=_positive, metavar="M", help="time limit (default: the cluster profile's)"
+        "--minutes", type=cli.positive, metavar="M", help="time limit (default: the cluster profile's)"
     )
     cli.add_data(to, "the rendered twin")
     cli.add_runs(to)
@@ -125,7 +127,9 @@ def _add_logs(verbs: Verbs) -> None:
     )
     to.add_argument("what", nargs="?", metavar="JOB|STUDY|RUN", help="default: the newest job")
     to.add_argument("-f", "--follow", action="store_true", help="go on until the job ends (Ctrl-C leaves it)")
-    to.add_argument("-n", "--lines", type=_positive, default=40, metavar="N", help="last lines (default: 40)")
+    to.add_argument(
+        "-n", "--lines", type=cli.positive, default=40, metavar="N", help="last lines (default: 40)"
+    )
     cli.add_runs(to)
 
 
@@ -142,12 +146,6 @@ def _add_stop(verbs: Verbs) -> None:
         "what", nargs="+", metavar="JOB|STUDY|all", help="jobs, the jobs of a study or model, or all"
     )
     cli.add_runs(to)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1 is needed")
-    return int(text)
 
 
 def _train(args: argparse.Namespace, rest: list[str]) -> None:

@@ -25,10 +25,10 @@ from pipeline.paths import Workspace
 from slurm.checks_python import MODULE, own_address
 from slurm.cluster import Cluster
 from slurm.errors import SlurmError
-from slurm.glance import why
 from slurm.queue import Job, Queue
 from slurm.snapshot import take
 from slurm.submit import JobSpec, job_name, submit
+from slurm.watch import why
 
 MINUTES = 5  # its limit; it takes one, where reading torch from the shared disk is not slow
 POLL_S, MOST_POLL_S = 2.0, 15.0  # between questions to Slurm; the longer it waits, the fewer

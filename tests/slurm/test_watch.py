@@ -8,6 +8,7 @@ import pytest
 
 from slurm.errors import SlurmError
 from slurm.launch import main
+from slurm.watch import why
 from tests.slurm.launched import TRAIN, last
 
 QUEUE = """\
@@ -122,3 +123,9 @@ def test_stop_touches_no_job_of_another_project(slurm_commands, tmp_path: Path) 
     )
     main(["stop", "all", "--runs", str(tmp_path)])
     assert slurm_commands.asked("scancel") == [["102", "103", "101_0", "101_1"]]
+
+
+def test_a_new_job_has_no_reason_yet() -> None:
+    assert why("None") == "Slurm has not looked at it yet"
+    assert why("(Priority)") == "(Priority): others are before it"
+    assert why("Licenses") == "Licenses"
