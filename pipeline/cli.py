@@ -61,7 +61,7 @@ def add_overrides(to: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """An argument that is a whole number of at least 1."""
+    """The type of an argument that is a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1 is needed")
     return int(text)

@@ -4,9 +4,10 @@ RUNS/
     leaderboard.csv  best.yaml
     data/<name>/                      a packed data set (see PackPaths)
     studies/<study>/                  study.yaml, journal.jsonl, driver.json, driver.lock, driver.log
-    studies/<study>/trials/<0000>/    a run
-    train/<name>/  final/<name>/      a run
+    studies/<study>/trials/<0000>/    a run, as are train/<name>/ and final/<name>/
     pools/<study>/                    the workers of a search on a cluster (see PoolPaths)
+    jobs/<kind>-<what>-<time>/        a launch (see slurm.launching)
+    code/<hash>/  doctor/<time>/      the code that jobs run (see slurm.snapshot); a report on a node
 """
 
 from __future__ import annotations
@@ -162,6 +163,21 @@ class Workspace:
         """The winner: its row, checkpoint and configuration."""
         return self.root / "best.yaml"
 
+    @property
+    def jobs(self) -> Path:
+        """A folder for each launch of Slurm jobs: record, scripts, output."""
+        return self.root / "jobs"
+
+    @property
+    def code(self) -> Path:
+        """Snapshots of the code, each stored once, and links to them by job."""
+        return self.root / "code"
+
+    @property
+    def doctor(self) -> Path:
+        """A folder for each job by which slurm.doctor looks at a node."""
+        return self.root / "doctor"
+
     def data(self, name: str) -> PackPaths:
         """A packed data set made by this project."""
         return PackPaths(self.root / "data" / name)
@@ -246,11 +262,10 @@ def configs() -> Path:
     return repository() / "configs"
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary name beside `path`, syncs it and renames it over `path`.
 
-    A reader sees the old file or the new one, never a part. What a killed process leaves is never mistaken
-    for `path`; see `remove_stale`.
+    A reader sees the old file or the new one, never a part. See `remove_stale` for what a kill leaves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
@@ -274,10 +289,7 @@ def temporary_names(name: str, host: str) -> str:
 
 
 def remove_stale(folder: Path) -> None:
-    """Removes the temporary files that killed writers left in `folder`.
-
-    Only the owner of the folder may call this: another process that is writing a file there would lose it.
-    """
+    """Removes what killed writers left in `folder`; only for its owner, as others may be writing there."""
     for temporary in folder.glob(temporary_names("*", "*")):
         if temporary.is_file():
             temporary.unlink(missing_ok=True)
@@ -285,8 +297,4 @@ def remove_stale(folder: Path) -> None:
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Replaces `path` with `text` (UTF-8) in one step."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

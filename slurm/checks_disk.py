@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from slurm.cluster import Cluster
-from slurm.facts import ask
+from slurm.commands import ask
 from slurm.findings import Finding, note, ok, problem, warning
 from tune.scratch import MAX_PARENT
 
@@ -133,7 +133,7 @@ def quota() -> Iterator[Finding]:
     over = [line.split()[0] for line in answer.output.splitlines() if "*" in line]
     if over:
         yield warning("quota", f"used up on {', '.join(over)}", "make room; `quota -s` tells how much")
-    elif answer.failed and answer.failed not in answer.output:
+    elif answer.failed and answer.failed not in answer.said:
         yield note("quota", f"`quota` fails: {answer.failed}")
     else:
         yield ok("quota", "not used up, says `quota`")

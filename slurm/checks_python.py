@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.errors import ConfigError
 from pipeline.paths import repository
 from slurm.cluster import Cluster
-from slurm.facts import ask
+from slurm.commands import ask
 from slurm.findings import Finding, note, ok, problem, warning
 from slurm.head import address_of
 from slurm.submit import JobSpec, job_name, script
@@ -81,11 +81,11 @@ def environment(cluster: Cluster) -> tuple[Finding, ...]:
     """All findings about the environment, seen from this host."""
     answer = ask("bash", "-c", script(cluster, _spec(cluster), repository()), timeout_s=START_S)
     try:
-        report = json.loads(last_line(answer.output))
+        report = json.loads(last_line(answer.said))
         found = (*python(report["python"]), *commands(report["slurm_commands"]))
         return (*complaints(answer.errors), *found)
     except (ValueError, KeyError, TypeError):
-        return (_no_python(cluster, answer.output if answer.output else answer.failed, answer.failed),)
+        return (_no_python(cluster, answer.said or answer.failed, answer.failed),)
 
 
 def _spec(cluster: Cluster) -> JobSpec:

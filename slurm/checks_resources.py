@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 from slurm.cluster import Cluster, Resources
-from slurm.facts import Node, Partition, Site, ask, clock, counted, memory_mb
+from slurm.commands import ask
+from slurm.facts import Node, Partition, Site, clock, counted, memory_mb
 from slurm.findings import Finding, note, ok, problem, warning
 from slurm.submit import KEPT, STALE, explain
 
@@ -228,5 +229,5 @@ def rehearsal(cluster: Cluster, script: str) -> Finding:
     if answer.failed:
         words, _, remedy = explain(answer.failed, cluster).rpartition(f"; cluster profile {cluster.name}: ")
         return problem("sbatch", words.removeprefix("sbatch refused the job: "), remedy, "a job it accepts")
-    said = next((line for line in answer.output.splitlines() if " to start at " in line), "accepts the job")
+    said = next((line for line in answer.said.splitlines() if " to start at " in line), "accepts the job")
     return ok("sbatch", "--test-only: " + said.removeprefix("sbatch: "))

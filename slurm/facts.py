@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import getpass
 import re
-import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slurm.cluster import MINUTES_A_DAY
+from slurm.commands import ask
 
-ASK_S = 30
 CONFIG = ["scontrol", "show", "config"]
 PARTITIONS = ["scontrol", "--oneliner", "show", "partition"]
 NODES = ["sinfo", "--noheader", "--Node", "--format=%N|%P|%T|%c|%m|%G|%f"]
@@ -22,39 +21,6 @@ UNITS_MB = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 USABLE = ("idle", "mixed", "allocated", "completing", "planned", "reserved")
 LIMIT = re.compile(r"(?:(?P<days>\d+)-)?(?P<clock>\d+(?::\d+){0,2})")
 GRES = re.compile(r"(?P<name>[^:(,]+)(?::(?P<type>[^:(,]*[^\d:(,][^:(,]*))?(?::(?P<count>\d+))?")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed; `failed` is empty if it succeeded; `errors` is what it printed as such."""
-
-    output: str
-    failed: str
-    errors: str = ""
-
-
-def ask(
-    *command: str, stdin: str | None = None, timeout_s: float = ASK_S, env: Mapping[str, str] | None = None
-) -> Answer:
-    """Runs a command that changes nothing; in the environment `env`, None: this process's."""
-    try:
-        result = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            input=stdin,
-            timeout=timeout_s,
-            env=env,
-        )
-    except FileNotFoundError:
-        return Answer("", f"there is no {command[0]} on PATH")
-    except subprocess.TimeoutExpired:
-        return Answer("", f"{command[0]} did not answer within {timeout_s:g} s")
-    said = " ".join(result.stderr.split())
-    output = result.stdout or result.stderr
-    failed = (said or f"exit status {result.returncode}") if result.returncode else ""
-    return Answer(output, failed, result.stderr)
 
 
 @dataclass(frozen=True)

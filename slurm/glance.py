@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
+from pipeline.configfile import shipped
 from slurm.errors import SlurmError
 from slurm.queue import Job, Queue
 from slurm.submit import kind_and_what
-from slurm.watch import DRIVER, REASONS, WORKER
+from slurm.watch import DRIVER, WORKER, why
 
 ASK_S = 5.0  # whoever looks at the status waits for it
 KEEP_S = 15.0
-UNTOLD = ("", "None")  # the reason of a job that was just submitted
 SEVERAL = "all"  # what a search of several models calls its jobs
 
 
@@ -36,9 +36,9 @@ def jobs_at(moment: int) -> list[Job] | None:
 
 
 def of_study(queued: Iterable[Job], study: str) -> list[Job]:
-    """The driver and the workers of a study, or those of the search of several models."""
+    """The driver and the workers of a study; of a study named after a model also those of all models."""
     known = list(queued)
-    for name in (study, SEVERAL):
+    for name in (study, SEVERAL) if study in shipped("model") else (study,):
         wanted = {(kind, name) for kind in (DRIVER, WORKER)}
         found = [job for job in known if kind_and_what(job.name) in wanted]
         if found:
@@ -77,11 +77,3 @@ def _counted(workers: list[Job]) -> str:
     parts = [f"{count} {state}" for state, count in sorted(counts.items(), reverse=True)]
     reason = f" ({why(waiting.most_common(1)[0][0])})" if waiting else ""
     return ", ".join(parts) + reason
-
-
-def why(reason: str) -> str:
-    """Slurm's word for why a job waits, and what it means."""
-    if reason in UNTOLD:
-        return "Slurm has not looked at it yet"
-    meaning = REASONS.get(reason.strip("()"))
-    return f"{reason}: {meaning}" if meaning else reason

@@ -51,6 +51,7 @@ class Patience:
     quick_s, quick, kills: the module is given up if it is killed within its first quick_s seconds `quick`
         times in a row, or `kills` times in all.
     disk_s, disk_most_s: the first and the longest wait for room on the disk.
+    requeue: whether the site lets a job go back into the queue.
     requeue_outside: leave with EXIT_REQUEUE, as Slurm's commands are not to be had in the container.
     """
 
@@ -61,6 +62,7 @@ class Patience:
     kills: int = 20
     disk_s: float = 60.0
     disk_most_s: float = 600.0
+    requeue: bool = True
     requeue_outside: bool = False
 
 
@@ -142,6 +144,9 @@ class Supervisor:
         unfinished = code < 0 or code in (cli.EXIT_INTERRUPTED, cli.EXIT_DISK)
         if self._asked in LEAVE or not unfinished:
             say(f"leaving with exit code {exit_code(code)}, on {_name(self._asked)}")
+            return exit_code(code)
+        if not self._patience.requeue:
+            say(f"the time limit is near: saved, and leaving, as jobs.requeue is false; {SUBMIT_AGAIN}")
             return exit_code(code)
         if self._patience.requeue_outside:
             say("the time limit is near: saved, and leaving; the batch script puts the job into the queue")
@@ -242,6 +247,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="first wait for a full disk (default: 60)",
     )
     parser.add_argument(
+        "--no-requeue", action="store_true", help="the site forbids it: end, and say what to submit again"
+    )
+    parser.add_argument(
         "--requeue-outside",
         action="store_true",
         help=f"leave with exit code {EXIT_REQUEUE} instead of asking Slurm: it is outside the container",
@@ -255,7 +263,8 @@ def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
     shares = (SAVE_SHARE * args.signal_s, REQUEUE_SHARE * args.signal_s)
-    patience = Patience(*shares, disk_s=args.disk_wait_s, requeue_outside=args.requeue_outside)
+    where = {"requeue": not args.no_requeue, "requeue_outside": args.requeue_outside}
+    patience = Patience(*shares, disk_s=args.disk_wait_s, **where)
     os.environ["PYTHONUNBUFFERED"] = "1"  # the log is read while it is written
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
     say(f"{args.module} on {node()}, start {int(restarts) + 1} of this job")

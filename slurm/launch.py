@@ -6,11 +6,15 @@ python -m slurm.launch train|search|final|status|logs|stop
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline import cli
+
+if TYPE_CHECKING:
+    from slurm.cluster import Cluster
 
 FORMAT = argparse.RawDescriptionHelpFormatter
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -67,11 +71,13 @@ def _add_train(verbs: Verbs) -> None:
         "  python -m slurm.launch train --model convnext,resnet50 --seeds 3",
     )
     to.add_argument("--model", required=True, metavar="NAMES", help="models of configs/model, a,b or all")
-    to.add_argument("--seeds", type=_positive, default=1, metavar="K", help="runs of each model (default: 1)")
+    to.add_argument(
+        "--seeds", type=cli.positive, default=1, metavar="K", help="runs of each model (default: 1)"
+    )
     to.add_argument("--profile", default="full", metavar="NAME", help="of configs/profile (default: full)")
     to.add_argument("--config", type=Path, metavar="FILE", help="YAML laid over the model's own")
     to.add_argument(
-        "--minutes", type=_positive, metavar="M", help="time limit (default: the cluster profile's)"
+        "--minutes", type=cli.positive, metavar="M", help="time limit (default: the cluster profile's)"
     )
     cli.add_data(to, "the rendered twin")
     cli.add_runs(to)
@@ -121,7 +127,9 @@ def _add_logs(verbs: Verbs) -> None:
     )
     to.add_argument("what", nargs="?", metavar="JOB|STUDY|RUN", help="default: the newest job")
     to.add_argument("-f", "--follow", action="store_true", help="go on until the job ends (Ctrl-C leaves it)")
-    to.add_argument("-n", "--lines", type=_positive, default=40, metavar="N", help="last lines (default: 40)")
+    to.add_argument(
+        "-n", "--lines", type=cli.positive, default=40, metavar="N", help="last lines (default: 40)"
+    )
     cli.add_runs(to)
 
 
@@ -140,12 +148,6 @@ def _add_stop(verbs: Verbs) -> None:
     cli.add_runs(to)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1 is needed")
-    return int(text)
-
-
 def _train(args: argparse.Namespace, rest: list[str]) -> None:
     from slurm.cluster import choose_cluster
     from slurm.launching import launch_training, training_script
@@ -155,7 +157,7 @@ def _train(args: argparse.Namespace, rest: list[str]) -> None:
         print(training_script(args, cluster), end="")
         return
     launched, folder = launch_training(args, cluster)
-    _tell(args, launched.jobs, "1 run" if launched.tasks == 1 else f"{launched.tasks} runs", folder)
+    _tell(args, cluster, launched.jobs, "1 run" if launched.tasks == 1 else f"{launched.tasks} runs", folder)
 
 
 def _search(args: argparse.Namespace, rest: list[str]) -> None:
@@ -187,17 +189,19 @@ def _final(args: argparse.Namespace, rest: list[str]) -> None:
     winner = read_winner(Workspace(args.runs.resolve()), asked.overrides, asked.model)
     name = winner.config.model.name
     launched, folder = launch_by_hand(cluster, FINAL, rest, args.runs, name)
-    _tell(args, launched.jobs, f"the final run of {name}", folder)
+    _tell(args, cluster, launched.jobs, f"the final run of {name}", folder)
 
 
-def _tell(args: argparse.Namespace, jobs: tuple[str, ...], what: str, folder: Path) -> None:
-    runs = f"--runs {args.runs}"
-    numbers = ", ".join(jobs)
-    print(f"submitted job {numbers}: {what}; it is requeued until it is complete")
+def _tell(args: argparse.Namespace, cluster: Cluster, jobs: tuple[str, ...], what: str, folder: Path) -> None:
+    runs = f"--runs {shlex.quote(str(args.runs))}"
+    again = "it is requeued until it is complete"
+    if not cluster.jobs.requeue:
+        again = "when it ends incomplete, the same command goes on (jobs.requeue is false)"
+    print(f"submitted job {', '.join(jobs)}: {what}; {again}")
     print(f"folder    {folder}")
     print(f"state     python -m slurm.launch status {runs}")
     print(f"output    python -m slurm.launch logs {jobs[0]} -f {runs}")
-    print(f"stop      python -m slurm.launch stop {' '.join(jobs)}   (launching it again resumes)")
+    print(f"stop      python -m slurm.launch stop {' '.join(jobs)} {runs}   (launching it again resumes)")
 
 
 def _status(args: argparse.Namespace, rest: list[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,11 @@ from pathlib import Path
 
 from pipeline.configfile import load_experiment, shipped
 from pipeline.errors import ConfigError
-from pipeline.paths import write_text_atomically
+from pipeline.paths import Workspace, write_text_atomically
 from pipeline.provenance import commit, now
 from slurm import scripts
 from slurm.cluster import Cluster
+from slurm.errors import SlurmError
 from slurm.scripts import ByHand
 from slurm.submit import JobSpec, job_name, script, submit, submit_text
 from slurm.task import write_table
@@ -51,7 +53,7 @@ class Launched:
 
 @dataclass(frozen=True)
 class Array:
-    """An array job of at most as many tasks as the site allows, out of a longer table."""
+    """An array job of as many tasks of a table as the site allows, or a job of one; from task `first` on."""
 
     spec: JobSpec
     first: int
@@ -94,11 +96,14 @@ def models_of(asked: str) -> list[str]:
 
 
 def arrays(args: Namespace, cluster: Cluster, tasks: int, folder: Path) -> Iterator[Array]:
-    """Array jobs for that many tasks of the table in `folder`, within what the site allows."""
-    size = cluster.jobs.array_size if cluster.jobs.arrays else 1
+    """Array jobs for that many tasks of the table in `folder`, within what the site allows.
+
+    A site without arrays gets a job for each task.
+    """
+    limits = cluster.jobs
+    size = limits.array_size if limits.arrays else 1
     models = models_of(args.model)
     for first in range(0, tasks, size):
-        count = min(size, tasks - first)
         spec = JobSpec(
             name=job_name("train", models[0] if len(models) == 1 else ""),
             arguments=("slurm.task", str(folder / TABLE), "--offset", str(first)),
@@ -106,23 +111,42 @@ def arrays(args: Namespace, cluster: Cluster, tasks: int, folder: Path) -> Itera
             logs=folder,
             minutes=args.minutes,
             requeue=True,
-            signal_s=cluster.jobs.signal_s,
-            tasks=count,
-            parallel=cluster.jobs.array_parallel,
+            signal_s=limits.signal_s,
+            tasks=min(size, tasks - first) if limits.arrays else None,
+            parallel=limits.array_parallel if limits.arrays else None,
         )
         yield Array(spec, first)
 
 
 def launch_training(args: Namespace, cluster: Cluster) -> tuple[Launched, Path]:
-    """Submits `slurm.launch train`; what was submitted and its folder."""
+    """Submits `slurm.launch train`; what was submitted and its folder.
+
+    Each job is recorded as soon as Slurm has it. Raises SlurmError; it says which jobs are in the queue.
+    """
     from slurm.snapshot import take
 
     tasks = training_tasks(args, cluster)
     folder, code = training_folder(args), take(args.runs)
     write_table(folder / TABLE, tasks)
-    wanted = arrays(args, cluster, len(tasks), folder)
-    jobs = {submit(cluster, array.spec, code): array.first for array in wanted}
-    return _remember(folder, jobs, "train", models_of(args.model), len(tasks), cluster, code), folder
+    jobs: dict[str, int] = {}
+    for array in arrays(args, cluster, len(tasks), folder):
+        try:
+            jobs[submit(cluster, array.spec, code)] = array.first
+        except SlurmError as error:
+            raise SlurmError(f"{error}{_told_of(jobs, array.first, len(tasks), args.runs)}") from None
+        launched = _remember(folder, jobs, "train", models_of(args.model), len(tasks), cluster, code)
+    return launched, folder
+
+
+def _told_of(jobs: Mapping[str, int], done: int, tasks: int, runs: Path) -> str:
+    """What is in the queue although a later job was refused, and how to go on; empty if nothing is."""
+    if not jobs:
+        return ""
+    stop = f"python -m slurm.launch stop {' '.join(jobs)} --runs {shlex.quote(str(runs))}"
+    return (
+        f". Before that {done} of {tasks} runs were submitted, job {', '.join(jobs)}: give the same command "
+        f"again when they have ended, what is complete is not trained again; or take them back: {stop}"
+    )
 
 
 def launch_by_hand(
@@ -152,7 +176,7 @@ def new_folder(runs: Path, kind: str, what: str) -> Path:
     """A folder for one launch that does not exist yet."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     name = "-".join(filter(None, (kind, what, stamp, secrets.token_hex(2))))
-    return runs.resolve() / "jobs" / name
+    return Workspace(runs.resolve()).jobs / name
 
 
 def _remember(
@@ -183,7 +207,7 @@ def _remember(
 def launches(runs: Path) -> list[tuple[Launched, Path]]:
     """Everything that was launched into `runs`, oldest first; a damaged record is left out."""
     found = []
-    for path in runs.resolve().glob(f"jobs/*/{RECORD}"):
+    for path in Workspace(runs.resolve()).jobs.glob(f"*/{RECORD}"):
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values.update({key: tuple(values[key]) for key in ("jobs", "first", "what")})
@@ -194,13 +218,13 @@ def launches(runs: Path) -> list[tuple[Launched, Path]]:
 
 
 def task_of(number: str, launched: Launched, folder: Path) -> str | None:
-    """Which model and seed a task of a training array is; None if that is not known."""
+    """Which model and seed a task of a training array, or a job of one task, is; None if not known."""
     array, _, index = number.partition("_")
-    if launched.kind != "train" or not index:
+    if launched.kind != "train":
         return None
     try:
         tasks = json.loads((folder / TABLE).read_text(encoding="utf-8"))
-        words = tasks[launched.first[launched.jobs.index(array)] + int(index)]
+        words = tasks[launched.first[launched.jobs.index(array)] + int(index or 0)]
         return f"{words[2]}, {words[-1].replace('=', ' ')}"
     except (OSError, ValueError, LookupError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from slurm.errors import SlurmError
 from slurm.launching import Launched, launches
 from slurm.queue import ask
 from slurm.submit import JOB_PREFIX
-from slurm.watch import chosen, main_number, own_jobs
+from slurm.watch import DRIVER, chosen, own_jobs
 
 POLL_S = 1.0
 ASK_EVERY_S = 15.0  # whether the job still runs
@@ -29,32 +30,57 @@ def show(runs: Path, what: str | None, lines: int, follow: bool) -> None:
         _print_end(find(runs, what), lines)
         return
     try:
+        what = _driver_now(runs, what) or what
         path = _wait_for(runs, what)
-        _follow(runs, path, _print_end(path, lines))
+        _follow(runs, path, what, _print_end(path, lines))
     except KeyboardInterrupt:
         print("\nleft; the job goes on", flush=True)
 
 
+def _driver_now(runs: Path, what: str | None) -> str | None:
+    """The number of the queued driver that `what` names: the output of an earlier one is not meant."""
+    try:
+        named = chosen(own_jobs(runs), [what]) if what else []
+    except SlurmError:
+        return None
+    return next((ours.job.id for ours in named if ours.kind == DRIVER), None)
+
+
 def _wait_for(runs: Path, what: str | None) -> Path:
     """The output of a job, once it has started. Raises StudyError if there is neither output nor job."""
-    told = ""
+    told, asked = "", -ASK_EVERY_S
     while True:
+        asks = time.monotonic() - asked >= ASK_EVERY_S
         try:
-            return find(runs, what)
+            return find(runs, what, asks)
         except StudyError:
-            waiting = [ours for ours in own_jobs(runs) if what is None or ours in chosen([ours], [what])]
-            if not waiting:
+            if asks:
+                asked, line = time.monotonic(), _why_not_yet(runs, what)
+            if not line:
                 raise
-            line = f"job {waiting[0].job.id} {waiting[0].waits() or waiting[0].job.state.lower()}"
         if line != told:
             print(f"waiting: {line}", flush=True)
             told = line
         time.sleep(POLL_S)
 
 
-def find(runs: Path, what: str | None) -> Path:
-    """The newest output of a job, a study, a model or a run. Raises StudyError if there is none."""
-    files = list(_candidates(runs, what))
+def _why_not_yet(runs: Path, what: str | None) -> str:
+    """What a job that has no output yet waits for; empty if there is no such job."""
+    if shutil.which("squeue") is None:
+        return ""
+    try:
+        waiting = chosen(own_jobs(runs), [what or "all"])
+    except SlurmError as error:
+        return str(error)
+    return f"job {waiting[0].job.id} {waiting[0].waits() or waiting[0].job.state.lower()}" if waiting else ""
+
+
+def find(runs: Path, what: str | None, asks: bool = True) -> Path:
+    """The newest output of a job, a study, a model or a run; `asks`: Slurm, too, where it is.
+
+    Raises StudyError if there is none.
+    """
+    files = list(_candidates(runs, what, asks)) or list(_of_ray(runs, what))
     if not files:
         known = ", ".join(job for launched, _ in launches(runs) for job in launched.jobs) or "none"
         raise StudyError(
@@ -64,7 +90,7 @@ def find(runs: Path, what: str | None) -> Path:
     return max(files, key=lambda path: path.stat().st_mtime)
 
 
-def _candidates(runs: Path, what: str | None) -> Iterable[Path]:
+def _candidates(runs: Path, what: str | None, asks: bool) -> Iterable[Path]:
     job = _job_of_run(runs, what) if what else None
     wanted = job or what
     for launched, folder in launches(runs):
@@ -72,8 +98,13 @@ def _candidates(runs: Path, what: str | None) -> Iterable[Path]:
             yield from folder.glob(_pattern(wanted, launched))
     if wanted is not None:
         yield from Path().glob(f"{JOB_PREFIX}-*-{wanted}.out")  # submitted by hand from here
-        yield from _told_by_slurm(wanted)
-        yield from (path for path in [Workspace(runs).study(wanted).log] if path.exists())
+        yield from _told_by_slurm(wanted) if asks else ()
+
+
+def _of_ray(runs: Path, study: str | None) -> Iterable[Path]:
+    """What Ray prints: all that there is of a search outside of Slurm."""
+    if study:
+        yield from (path for path in [Workspace(runs).study(study).log] if path.exists())
 
 
 def _names(launched: Launched, wanted: str) -> bool:
@@ -124,14 +155,14 @@ def _print_end(path: Path, lines: int) -> int:
     return size
 
 
-def _follow(runs: Path, path: Path, position: int) -> None:
+def _follow(runs: Path, path: Path, what: str | None, position: int) -> None:
     """Prints what is added, until the job is gone or the user leaves."""
     asked = time.monotonic()
     while True:
         time.sleep(POLL_S)
         gone = False
         if time.monotonic() - asked > ASK_EVERY_S:
-            asked, gone = time.monotonic(), not _is_there(runs, path)
+            asked, gone = time.monotonic(), not still_written(runs, path, what)
         with path.open("rb") as handle:
             handle.seek(position)
             added = handle.read()
@@ -142,10 +173,11 @@ def _follow(runs: Path, path: Path, position: int) -> None:
             return
 
 
-def _is_there(runs: Path, path: Path) -> bool:
+def still_written(runs: Path, path: Path, what: str | None) -> bool:
     """Whether the job that writes a file is still queued; yes if Slurm does not tell."""
-    number = path.stem.rpartition("-")[2]
+    last = path.stem.rpartition("-")[2]
+    number = last if last.replace("_", "").isdecimal() else None
     try:
-        return any(number in (ours.job.id, main_number(ours.job.id)) for ours in own_jobs(runs))
+        return bool(chosen(own_jobs(runs), [number or what or "all"]))
     except SlurmError:
         return True

@@ -21,13 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.paths import Workspace
 from slurm.checks_python import MODULE, own_address
 from slurm.cluster import Cluster
 from slurm.errors import SlurmError
-from slurm.glance import why
 from slurm.queue import Job, Queue
 from slurm.snapshot import take
 from slurm.submit import JobSpec, job_name, submit
+from slurm.watch import why
 
 MINUTES = 5  # its limit; it takes one, where reading torch from the shared disk is not slow
 POLL_S, MOST_POLL_S = 2.0, 15.0  # between questions to Slurm; the longer it waits, the fewer
@@ -90,7 +91,7 @@ class Listener:
 def probe(cluster: Cluster, runs: Path, timeout_s: float, tell: Tell) -> Probed:
     """Submits the job and waits for its report; the job is over or cancelled when this returns or raises."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    folder = runs.resolve() / "doctor" / f"{stamp}-{secrets.token_hex(2)}"
+    folder = Workspace(runs.resolve()).doctor / f"{stamp}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     with (
         (folder / "lock").open("wb") as lock,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from slurm import commands
 from slurm.errors import SlurmError
 
-ASK_S = 30
 ASK_AGAIN = "nothing is known of the jobs now, try again later"
 SUBMIT_AGAIN = "submit the same command again, it goes on where it was"
 JOBS_A_COMMAND = 500  # a command line has a limit
@@ -81,7 +81,7 @@ def reason_of(job: Job) -> str:
 class Queue:
     """Slurm's queue, asked through its commands."""
 
-    def __init__(self, timeout_s: float = ASK_S) -> None:
+    def __init__(self, timeout_s: float = commands.ASK_S) -> None:
         self._timeout_s = timeout_s
 
     def jobs(self) -> dict[str, Job]:
@@ -136,22 +136,16 @@ class Queue:
         return ended[-1] if ended else None
 
 
-def ask(command: list[str], timeout_s: float = ASK_S, remedy: str = ASK_AGAIN) -> str:
+def ask(command: list[str], timeout_s: float = commands.ASK_S, remedy: str = ASK_AGAIN) -> str:
     """What one of Slurm's commands prints, times in seconds since 1970. Raises SlurmError if it fails."""
-    program = command[0]
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=timeout_s, env=_env()
-        )
-    except FileNotFoundError:
-        where = "run this on a node of the cluster (in a container: bind Slurm's commands into it)"
-        raise SlurmError(f"there is no {program} on PATH; {where}") from None
-    except subprocess.TimeoutExpired:
-        raise SlurmError(f"{program} did not answer within {timeout_s:g} s; {remedy}") from None
-    if result.returncode:
-        said = " ".join(result.stderr.split()) or f"exit status {result.returncode}"
-        raise SlurmError(f"{program}: {said}; {remedy}")
-    return result.stdout
+    answer = commands.ask(*command, timeout_s=timeout_s, env=_env())
+    if not answer.failed:
+        return answer.output
+    if answer.ended:
+        raise SlurmError(f"{command[0]}: {answer.failed}; {remedy}")
+    if shutil.which(command[0]) is None:
+        remedy = "run this on a node of the cluster (in a container: bind Slurm's commands into it)"
+    raise SlurmError(f"{answer.failed}; {remedy}")
 
 
 def _env() -> dict[str, str]:

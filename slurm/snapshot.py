@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 
 from pipeline import cli
-from pipeline.paths import repository
+from pipeline.paths import Workspace, repository
 from pipeline.provenance import COMMIT_FILE, commit
 
 FOLDERS = ("pipeline", "tune", "slurm", "configs")
@@ -45,12 +45,12 @@ def place(runs: Path) -> Path:
     source = repository()
     if (source / COMMIT_FILE).is_file():
         return source
-    return runs.resolve() / "code" / _digest(commit() or "", _contents(source))
+    return Workspace(runs.resolve()).code / _digest(commit() or "", _contents(source))
 
 
 def of_job(runs: Path, job: str) -> Path:
     """The snapshot that a job took when it first started, or takes now."""
-    link = runs.resolve() / "code" / f"job-{job}"
+    link = Workspace(runs.resolve()).code / f"job-{job}"
     if not link.exists():
         target = take(runs)
         link.unlink(missing_ok=True)

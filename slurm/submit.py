@@ -1,26 +1,28 @@
 """From a command to a Slurm job: the batch script's text, and its submission.
 
-A job runs a command, never a pickle: the text that `--dry-run` prints is the text that is submitted, and a
-requeued job depends on nothing but its snapshot of the code (see slurm.snapshot). submitit renders and
-submits.
+A job runs a command, never a pickle: the text that `--dry-run` prints is the text that is submitted, with
+the name and the folder of the launch filled in. A requeued job depends on nothing but its snapshot of the
+code (see slurm.snapshot), its cluster profile and the environment of its Python. submitit renders the
+directives.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
+from pipeline.paths import temporary_name
 from slurm.cluster import Cluster, Resources
+from slurm.commands import ask
 from slurm.errors import SlurmError
 from slurm.job import EXIT_REQUEUE
 
@@ -48,6 +50,8 @@ if [ "$code" -eq {code} ]; then
   scontrol requeue "$job" && exit 0
 fi
 exit "$code\""""
+SUBMIT_S = 90  # a busy controller takes its time
+SUBMITTED = re.compile(r"job (\d+)")
 UNSET_SIGNAL = "#SBATCH --signal="
 
 REMEDIES = {  # what stands in sbatch's message -> what to do
@@ -139,10 +143,17 @@ def command_line(cluster: Cluster, python: str, spec: JobSpec, arguments: str) -
     if not spec.supervised:
         return f"exec {python} -P -m {arguments}"
     warned = f" --signal-s {spec.signal_s}" if spec.signal_s else ""
-    if not cluster.environment.container:
-        return f"exec {python} -P -m {SUPERVISOR}{warned} -- {arguments}"
+    comes_back = may_requeue(cluster, spec)
+    if not cluster.environment.container or not comes_back:
+        told = "" if comes_back else " --no-requeue"
+        return f"exec {python} -P -m {SUPERVISOR}{warned}{told} -- {arguments}"
     supervised = f"{python} -P -m {SUPERVISOR}{warned} --requeue-outside -- {arguments}"
     return OUTSIDE.format(command=supervised, code=EXIT_REQUEUE)
+
+
+def may_requeue(cluster: Cluster, spec: JobSpec) -> bool:
+    """Whether the job wants to go back into the queue and the site lets it."""
+    return spec.requeue and cluster.jobs.requeue
 
 
 def render(cluster: Cluster, spec: JobSpec, setup: Sequence[str], command: str, output: str) -> str:
@@ -190,7 +201,7 @@ def _refuse_no_time(spec: JobSpec) -> None:
 def _additional(cluster: Cluster, spec: JobSpec, output: str) -> dict[str, Any]:
     """Directives that submitit has no argument for, or another idea of."""
     given: dict[str, Any] = {"output": output}
-    given["requeue" if spec.requeue and cluster.jobs.requeue else "no-requeue"] = True
+    given["requeue" if may_requeue(cluster, spec) else "no-requeue"] = True
     if spec.signal_s is not None:
         given["signal"] = f"B:USR1@{spec.signal_s}"  # B: to the batch script's process, which is ours
     given.update({key: value for key, value in spec.resources.extra.items() if value is not False})
@@ -211,47 +222,54 @@ def submit_text(
     logs: Path,
     options: Sequence[str] = (),
     variables: Mapping[str, str] | None = None,
+    timeout_s: float = SUBMIT_S,
 ) -> str:
     """Submits a batch script; a copy stays in `logs`. `options` of sbatch win over the script's own.
 
     `variables` are added to the job's environment, which is otherwise that of this process without what
-    describes the job it may itself run in. Raises SlurmError.
+    describes the job it may itself run in. Raises SlurmError, for a disk that is full, too.
     """
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-    from submitit.slurm.slurm import SlurmExecutor
-
     if shutil.which("sbatch") is None:
         raise SlurmError("there is no sbatch on PATH; run this on a login node of the cluster")
-    logs.mkdir(parents=True, exist_ok=True)
-    executor = SlurmExecutor(logs)
-    before = _environment(cluster, variables or {})
-    executor._make_submission_file_text = lambda command, uid: text
-    executor._make_submission_command = lambda path: [*before, "sbatch", *options, str(path)]
-    known = set(logs.glob(".submission_file_*"))
+    path = temporary_name(logs / "submission.sh")
     try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it would print what is raised here
-            return str(executor._submit_command(text).job_id)
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise SlurmError(explain(str(error), cluster)) from None
+        logs.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        job = _sbatch(cluster, [*options, str(path)], _environment(cluster, variables or {}), timeout_s)
+        with contextlib.suppress(OSError):  # Slurm has the job and a script of its own
+            path.rename(logs / f"{job}_submission.sh")
+        return job
+    except OSError as error:  # the disk is full, or the folder may not be written
+        raise SlurmError(
+            f"{path.parent}: the job's script cannot be written: {error.strerror or error}; nothing was "
+            "submitted: make room, or give another --runs"
+        ) from error
     finally:
-        _remove(set(logs.glob(".submission_file_*")) - known)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
-def _remove(links: Iterable[Path]) -> None:
-    """submitit leaves a link beside each script; inodes are rationed."""
-    for link in links:
-        link.unlink(missing_ok=True)
+def _sbatch(cluster: Cluster, arguments: Sequence[str], env: Mapping[str, str], timeout_s: float) -> str:
+    """Calls sbatch; the number of the job. Raises SlurmError."""
+    answer = ask("sbatch", *arguments, timeout_s=timeout_s, env=env)
+    if not answer.ended:
+        raise SlurmError(f"{answer.failed}; {REMEDIES['timed out']}")
+    if answer.failed:
+        raise SlurmError(explain(answer.failed, cluster))
+    number = SUBMITTED.search(answer.output)
+    if number is None:
+        raise SlurmError(f"sbatch says what is not understood: {answer.said!r}; see `squeue --me`")
+    return number[1]
 
 
-def _environment(cluster: Cluster, variables: Mapping[str, str]) -> list[str]:
-    """A prefix for sbatch that keeps what describes the submitting job out of the submitted one."""
-    stale = [name for name in os.environ if name.startswith(STALE) and name not in KEPT]
+def _environment(cluster: Cluster, variables: Mapping[str, str]) -> dict[str, str]:
+    """An environment for sbatch that keeps what describes the submitting job out of the submitted one."""
+    stale = {name for name in os.environ if name.startswith(STALE) and name not in KEPT}
     if not cluster.account:  # the user's own default
-        stale = [name for name in stale if name != "SBATCH_ACCOUNT"]
+        stale.discard("SBATCH_ACCOUNT")
     if "SLURM_JOB_ID" in os.environ:
-        stale += [name for name in STALE_NAMES if name in os.environ]
-    unset = [part for name in sorted(stale) for part in ("-u", name)]
-    return ["env", *unset, *(f"{name}={value}" for name, value in variables.items())]
+        stale.update(STALE_NAMES)
+    return {name: value for name, value in os.environ.items() if name not in stale} | dict(variables)
 
 
 def explain(message: str, cluster: Cluster) -> str:

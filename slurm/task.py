@@ -1,6 +1,8 @@
 """One task of a job array: runs the line of the table that is this task's.
 
-python -m slurm.task TABLE
+Where a site has no arrays, each task is a job of its own, and its line is given.
+
+python -m slurm.task TABLE [--offset N]
 """
 
 from __future__ import annotations
@@ -25,14 +27,15 @@ def write_table(path: Path, tasks: Sequence[Sequence[str]]) -> None:
     write_text_atomically(path, json.dumps([list(task) for task in tasks], indent=1) + "\n")
 
 
-def read_task(path: Path, index: str | None, offset: int = 0) -> list[str]:
-    """The command of one task. Raises ConfigError if there is none."""
-    if index is None:
+def read_task(path: Path, index: str | None, offset: int | None = None) -> list[str]:
+    """The command of one task: `index` of those from `offset` on. Raises ConfigError if there is none."""
+    if index is None and offset is None:
         raise ConfigError(
-            f"{INDEX} is not set: this runs inside a job array; see python -m slurm.launch train"
+            f"{INDEX} is not set: this runs inside a job array, or with --offset; "
+            "see python -m slurm.launch train"
         )
     tasks: list[list[str]] = json.loads(path.read_text(encoding="utf-8"))
-    number = int(index) + offset
+    number = int(index or 0) + (offset or 0)
     if number >= len(tasks):
         raise ConfigError(f"{path} has {len(tasks)} tasks; there is no task {number}")
     return tasks[number]
@@ -47,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("table", type=Path, metavar="TABLE", help="tasks.json of the launch")
     parser.add_argument(
-        "--offset", type=int, default=0, metavar="N", help="the first task of this array (default: 0)"
+        "--offset", type=int, metavar="N", help="the first task of this array, or this job's (default: 0)"
     )
     return parser
 

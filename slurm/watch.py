@@ -50,6 +50,17 @@ REASONS = {  # Slurm's word -> what it means to whoever waits
 }
 
 
+UNTOLD = ("", "None")  # the reason of a job that was just submitted
+
+
+def why(reason: str) -> str:
+    """Slurm's word for why a job waits, and what it means."""
+    if reason in UNTOLD:
+        return "Slurm has not looked at it yet"
+    meaning = REASONS.get(reason.strip("()"))
+    return f"{reason}: {meaning}" if meaning else reason
+
+
 @dataclass(frozen=True)
 class Ours:
     """One of this project's jobs, or one task of an array; `folder` is that of its launch, if known."""
@@ -67,10 +78,7 @@ class Ours:
 
     def waits(self) -> str:
         """Why it does not run yet; empty if it does."""
-        if not self.job.pending:
-            return ""
-        meaning = REASONS.get(self.job.reason.strip("()"))
-        return f"{self.job.reason}: {meaning}" if meaning else self.job.reason
+        return why(self.job.reason) if self.job.pending else ""
 
     def row(self) -> dict[str, object]:
         """For programs."""

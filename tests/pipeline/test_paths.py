@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.paths import remove_stale, repository, write_atomically, write_text_atomically
+from pipeline.paths import Workspace, remove_stale, repository, write_atomically, write_text_atomically
 
 WRITE_AND_WAIT = """
 import sys, time
@@ -55,3 +55,10 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
     assert len(os.listdir(tmp_path)) == 4
     remove_stale(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [".latest.pt.tmp", ".mine.tmp", "latest.pt"]
+
+
+def test_the_folders_of_a_workspace_have_one_home(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    assert [workspace.jobs, workspace.code, workspace.doctor] == [
+        tmp_path / name for name in ("jobs", "code", "doctor")
+    ]

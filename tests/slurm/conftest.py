@@ -22,6 +22,10 @@ if refusal.exists():
     sys.exit(1)
 if name == "sbatch":
     number = 100 + len(list(state.glob("job-*.sh")))
+    later = state / "later.refusal"
+    if later.exists() and later.read_text().startswith(f"{{number}} "):
+        print(later.read_text().partition(" ")[2], file=sys.stderr)
+        sys.exit(1)
     script = next(part for part in arguments if not part.startswith("-"))
     (state / f"job-{{number}}.sh").write_text(Path(script).read_text())
     (state / f"job-{{number}}.json").write_text(json.dumps(dict(os.environ)))
@@ -51,6 +55,10 @@ class StandIn:
 
     def refuse(self, command: str, text: str) -> None:
         (self.state / f"{command}.refusal").write_text(text)
+
+    def refuse_after(self, jobs: int, text: str) -> None:
+        """sbatch takes so many jobs, and refuses the next."""
+        (self.state / "later.refusal").write_text(f"{100 + jobs} {text}")
 
     def asked(self, command: str) -> list[list[str]]:
         path = self.state / "asked.jsonl"

@@ -90,7 +90,8 @@ def job(tmp_path: Path) -> Iterator[Job]:
             "SLURM_JOB_ID": "17",
             **(variables or {}),
         }
-        flags = [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", value)]
+        pairs = [(f"--{key.replace('_', '-')}", value) for key, value in options.items()]
+        flags = [part for pair in pairs for part in pair if part]
         command = [sys.executable, "-P", "-m", "slurm.job", *flags, "--", "work", *arguments]
         process = subprocess.Popen(
             command,
@@ -142,6 +143,19 @@ def test_of_an_array_only_the_task_itself_goes_back_into_the_queue(job: Job, tmp
     process.communicate(timeout=20)
     assert process.returncode == 0
     assert (tmp_path / "bin" / "asked").read_text() == "requeue 17_2\n"
+
+
+def test_a_job_that_may_not_be_requeued_says_what_to_do(job: Job, tmp_path: Path) -> None:
+    process = job(SAVES, no_requeue="")
+    wait_for((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGUSR1)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert not (tmp_path / "bin" / "asked").exists()
+    assert (
+        "the time limit is near: saved, and leaving, as jobs.requeue is false; submit the same command "
+        "again, it goes on where it was"
+    ) in output
 
 
 def test_a_lost_signal_does_not_matter_as_slurm_is_asked_when_the_time_is_up(

@@ -244,6 +244,7 @@ def test_a_searchs_jobs_in_one_line() -> None:
 def test_a_driver_that_waits_and_the_search_of_all_models() -> None:
     waiting = job("5", "search", "all", "PENDING", "QOSGrpGRES")
     assert line(of_study([waiting], "resnet50")) == "driver 5 pending (QOSGrpGRES)"
+    assert of_study([waiting], "resnet50-2") == []  # a search of all models has studies named after them
     assert describe(waiting) == "job 5 waits (QOSGrpGRES)"
     new = job("6", "worker", "s", "PENDING", "None")
     assert describe(new) == "job 6 waits (Slurm has not looked at it yet)"

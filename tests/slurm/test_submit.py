@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.paths import repository
 from slurm.cluster import Cluster, load_cluster
 from slurm.errors import SlurmError
-from slurm.submit import JobSpec, explain, job_name, script, submit
+from slurm.submit import JobSpec, explain, job_name, script, submit, submit_text
 
 GOLDEN = """\
 #!/bin/bash
@@ -105,6 +105,15 @@ def test_a_site_without_requeue_never_asks_for_it() -> None:
     text = script(cluster, spec(cluster, requeue=True), Path("/code"))
     assert "#SBATCH --no-requeue\n" in text
     assert "#SBATCH --requeue\n" not in text
+    assert " -m slurm.job --no-requeue -- pipeline.train" in text
+    inside = site(
+        jobs={"requeue": False}, environment={"container": "apptainer exec x.sif", "python": "python"}
+    )
+    text = script(inside, spec(inside, requeue=True), Path("/code"))
+    assert text.endswith(
+        "exec apptainer exec x.sif python -P -m slurm.job --no-requeue -- "
+        "pipeline.train --config 'my file.yaml'\n"
+    )
 
 
 def test_submission_returns_the_number_and_leaves_one_script(slurm_commands, tmp_path: Path) -> None:
@@ -145,6 +154,29 @@ def test_a_refusal_is_told_in_slurms_words_with_what_to_change(slurm_commands, t
         "set `account` in the profile; `sacctmgr show assoc user=$USER` lists yours"
     )
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_sbatch_that_does_not_answer_is_left(slurm_commands, tmp_path: Path, capfd) -> None:
+    """Whether Slurm has taken the job is not known then."""
+    sbatch = tmp_path / "slurm" / "bin" / "sbatch"
+    sbatch.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(SlurmError) as caught:
+        submit_text(load_cluster("test"), "#!/bin/bash\n", tmp_path / "logs", timeout_s=0.5)
+    assert str(caught.value) == (
+        "sbatch did not answer within 0.5 s; Slurm's controller is slow; before trying again, see in "
+        "`squeue --me` if the job is there"
+    )
+    sbatch.write_text("#!/bin/sh\necho Hello\n")
+    with pytest.raises(SlurmError, match=r"what is not understood: 'Hello\\n'; see `squeue --me`"):
+        submit_text(load_cluster("test"), "#!/bin/bash\n", tmp_path / "logs")
+    assert list((tmp_path / "logs").iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_script_that_cannot_be_written_is_slurms_error_and_the_disks(slurm_commands) -> None:
+    with pytest.raises(SlurmError, match=r"/dev/full/logs: the job's script cannot be written: Not a dir.*"):
+        submit_text(load_cluster("test"), "#!/bin/bash\n", Path("/dev/full/logs"))
+    assert slurm_commands.asked("sbatch") == []
 
 
 @pytest.mark.parametrize(
