@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import time
 from pathlib import Path
@@ -51,7 +52,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError:  # torch's advice is to allow code to run; it is not ours
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one") from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        # in a file that was cut, torch seeks to before its start, which is invalid; all else is the disk's
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         first_line = str(error).partition("\n")[0]
         raise DamagedCheckpointError(f"{path}: not a checkpoint, or a damaged one: {first_line}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -32,7 +33,15 @@ def _known_split(text: str) -> str:
 
 
 SplitText = Annotated[str, AfterValidator(_known_split), Field(description="see pipeline.data.split")]
+
+
+def _local(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.astimezone()
+
+
+Moment = Annotated[datetime, AfterValidator(_local), Field(description="local time, or with an offset")]
 OptimizerName = Literal["adam", "adamw", "sgd"]
+SamplerName = Literal["random", "tpe"]
 LossName = Literal["mse", "smooth_l1"]
 Precision = Literal["fp32", "fp16", "bf16"]
 Stem = Literal["adapted", "fresh"]
@@ -173,23 +182,51 @@ class SearchConfig(Strict):
     """A study: how many trials, how long, which rungs, over which space.
 
     Rungs lie at grace x reduction^i epochs; a trial goes on past a rung if it is among the best 1/reduction
-    of the trials that reached it so far (ASHA, arXiv:1810.05934).
+    of the trials that reached it so far (ASHA, arXiv:1810.05934). What that leaves of `share` goes to trials
+    that were stopped (tune.chances). A budget may end a study earlier (tune.budget).
     """
 
     trials: int = Field(64, ge=1)
     epochs: int = Field(100, ge=1)
-    grace: int = Field(3, ge=1)
+    grace: int | None = Field(None, ge=1, description="null: a 27th of epochs, rounded up")
     reduction: int = Field(3, ge=2)
+    share: float = Field(
+        0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
+    )
+    chances: int | None = Field(
+        None, ge=1, description="stopped trials that go on at a time; null: sqrt(trials) / 4, rounded up"
+    )
+    sampler: SamplerName = "random"
+    ema_epochs: float | None = Field(
+        2.0,
+        gt=0,
+        description="train.ema_epochs of trials where that is null: rungs judge by the better weights",
+    )
+    gpu_hours: float | None = Field(
+        None, gt=0, description="of all workers together, from when each is held; null: no limit"
+    )
+    deadline: Moment | None = None
+    confirm: int = Field(0, ge=0, description="the best trials to run again with other seeds")
     keep: int = Field(3, ge=1, description="stopped trials outside the best `keep` lose their checkpoints")
     space: dict[str, Distribution] = Field({})
 
     @model_validator(mode="after")
     def _grace_fits(self) -> SearchConfig:
-        if self.grace > self.epochs:
+        if self.first_rung > self.epochs:
             raise ValueError(
                 f"grace {self.grace} exceeds epochs {self.epochs}: no trial would reach a rung; lower grace"
             )
         return self
+
+    @property
+    def first_rung(self) -> int:
+        """The epoch at which trials are judged first."""
+        return self.grace or math.ceil(self.epochs / 27)
+
+    @property
+    def affordable_share(self) -> float:
+        """`share`, or all epochs where GPU hours were given to be used; 0: no second chances in any case."""
+        return 1.0 if self.gpu_hours is not None and self.share else self.share
 
 
 class FinalConfig(Strict):
@@ -220,5 +257,6 @@ class Experiment(RunConfig):
 
     def trial(self, seed: int) -> RunConfig:
         """The run of a search's trial, before its own values are laid over it."""
-        train = self.train.model_copy(update={"epochs": self.search.epochs})
+        average = self.train.ema_epochs or self.search.ema_epochs
+        train = self.train.model_copy(update={"epochs": self.search.epochs, "ema_epochs": average})
         return self.run().model_copy(update={"train": train, "seed": seed})

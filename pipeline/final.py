@@ -77,6 +77,14 @@ def _best(workspace: Workspace, model: str | None) -> Best:
     return validated(Best, read_yaml(workspace.best))
 
 
+def validation_of(row: dict[str, Any]) -> str:
+    """What is known of a setting's error, in millimetres."""
+    if row["rmse_mean"] is None:
+        return f"{to_mm(row['rmse']):.3f} mm, of one run"
+    mean, std = to_mm(row["rmse_mean"]), to_mm(row["rmse_std"])
+    return f"{mean:.3f} mm, the mean of {row['n_seeds']} seeds that spread by {std:.3f}"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of `python -m pipeline.final`."""
     parser = cli.parser(
@@ -113,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     name = f"{config.model.name}-{config.hash()}"
     paths = RunPaths(arguments.out) if arguments.out else workspace.run("final", name)
     origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
-    validation = f"validation RMSE {to_mm(row['rmse']):.3f} mm"
+    validation = f"validation RMSE {validation_of(row)}"
     print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
     result = fit_aloud(config, data, paths, Purpose("final", row["profile"], config.train.epochs))
     leaderboard.refresh(workspace)

@@ -106,8 +106,13 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The first row with a rank whose checkpoint is on disk; None before there is one."""
-    usable = frame[frame["rank"].notna() & frame["checkpoint"].notna()]
+    """The first row with a rank whose checkpoint is on disk; None before there is one.
+
+    In a study of which some were confirmed, the others do not win: theirs may have been luck.
+    """
+    confirmed = frame["rmse_mean"].notna()
+    lucky = frame["study"].isin(frame.loc[confirmed, "study"]) & ~confirmed
+    usable = frame[frame["rank"].notna() & frame["checkpoint"].notna() & ~lucky]
     if usable.empty:
         return None
     row = usable.iloc[0]

@@ -19,6 +19,7 @@ from pipeline.progress import EpochRecord, Progress
 from pipeline.records import TrialState, fold, read_journal
 from pipeline.runrecord import read_epochs, read_json, read_run
 from pipeline.schedule import label
+from pipeline.spread import Spread, spreads
 
 SECONDS_PER_HOUR = 3600.0
 SHORT_FINGERPRINT = 8
@@ -60,23 +61,30 @@ def rows(workspace: Workspace) -> tuple[list[Row], list[str]]:
     reader = Reader()
     found = []
     for study in workspace.studies():
-        for trial in reader.read(study.journal, started_trials, study) or []:
-            found.append(reader.read(study.trial(trial.number).root, trial_row, study, trial))
+        trials = reader.read(study.journal, trials_of, study) or {}
+        confirmed = spreads(trials)
+        for trial in trials.values():
+            if trial.attempts:
+                spread = confirmed.get(trial.number)
+                found.append(reader.read(study.trial(trial.number).root, trial_row, study, trial, spread))
     found += [reader.read(paths.root, single_row, paths) for paths in workspace.single_runs()]
     return [row for row in found if row is not None], reader.problems
 
 
-def started_trials(study: StudyPaths) -> list[TrialState]:
-    """The trials that a worker has begun."""
-    return [trial for trial in fold(read_journal(study.journal)).values() if trial.attempts]
+def trials_of(study: StudyPaths) -> dict[int, TrialState]:
+    """The fold of a study's journal."""
+    return fold(read_journal(study.journal))
 
 
-def trial_row(study: StudyPaths, trial: TrialState) -> Row:
-    """A trial: the journal decides what happened to it, the run's record tells what it was and cost."""
+def trial_row(study: StudyPaths, trial: TrialState, spread: Spread | None = None) -> Row:
+    """A trial: the journal decides what happened to it, the run's record tells what it was and cost.
+
+    `spread`: that of its setting, if it was confirmed; all runs of a setting share it, and so their rank.
+    """
     paths = study.trial(trial.number)
     row = run_row(paths) if paths.record.exists() else _planned_row(study, trial)
     row |= {
-        "kind": "search",
+        "kind": "search" if trial.confirms is None else "confirm",
         "study": study.root.name,
         "trial": trial.number,
         "status": "running" if trial.unfinished else trial.status,
@@ -92,6 +100,8 @@ def trial_row(study: StudyPaths, trial: TrialState) -> Row:
         "finished": _utc(trial.finished),
         "checkpoint": _checkpoint(paths, trial.best_epoch, trial.best_rmse),
     }
+    if spread is not None:
+        row |= {"rmse_mean": spread.mean, "rmse_std": spread.std, "n_seeds": spread.seeds}
     return row
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.errors import StudyError
+from pipeline.jsonl import read_jsonl
 
 FORMAT = 1
 
 Decision = Literal["continue", "stop"]
-Source = Literal["configured", "random"]
+Source = Literal["configured", "random", "tpe", "confirm"]
 EndStatus = Literal["completed", "stopped", "failed"]
 Status = Literal["waiting", "running", "completed", "stopped", "failed"]
 UNFINISHED: tuple[Status, ...] = ("waiting", "running")
@@ -60,7 +61,10 @@ class Begun(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn(Record):
-    """A trial exists: its dotted configuration keys, its training seed, and where the values came from."""
+    """A trial exists: its dotted configuration keys, its training seed, and where the values came from.
+
+    `confirms`: the trial whose setting it repeats, to its end, with another seed.
+    """
 
     event: ClassVar[str] = "drawn"
 
@@ -68,6 +72,7 @@ class Drawn(Record):
     values: dict[str, Any]
     seed: int
     source: Source
+    confirms: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +123,34 @@ class Lost(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Revived(Record):
+    """A trial that a rung has stopped gets a second chance; `to_end`: no rung stops it again."""
+
+    event: ClassVar[str] = "revived"
+
+    trial: int
+    to_end: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed(Record):
+    """A trial that the budget had stopped goes on: there is more of it now."""
+
+    event: ClassVar[str] = "resumed"
+
+    trial: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held(Record):
+    """The workers that the study holds, busy or not, by names that no other worker ever has."""
+
+    event: ClassVar[str] = "held"
+
+    workers: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ended(Record):
     """A trial is over; `reason` as in the leaderboard, `message` for a person."""
 
@@ -129,7 +162,9 @@ class Ended(Record):
     message: str = ""
 
 
-KINDS: dict[str, type[Record]] = {kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Ended)}
+KINDS: dict[str, type[Record]] = {
+    kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
+}
 
 
 @dataclass
@@ -141,6 +176,7 @@ class TrialState:
     seed: int
     source: Source
     drawn: float
+    confirms: int | None = None
     status: Status = "waiting"
     attempts: list[Started] = field(default_factory=list)
     losses: int = 0
@@ -180,6 +216,11 @@ class TrialState:
         self.fruitless += 1
         self.status = "waiting"
 
+    def revive(self) -> None:
+        """Goes on after its end."""
+        self.status, self.finished = "waiting", None
+        self.reason = self.message = ""
+
     def add(self, record: Epoch) -> None:
         """Takes an epoch; one that is known already changes nothing."""
         if record.epoch in self.epochs:
@@ -213,7 +254,7 @@ def advance(trials: dict[int, TrialState], record: Record) -> None:
     match record:
         case Drawn():
             trials[record.trial] = TrialState(
-                record.trial, record.values, record.seed, record.source, record.time
+                record.trial, record.values, record.seed, record.source, record.time, record.confirms
             )
         case Started():
             _known(trials, record.trial).start(record)
@@ -221,6 +262,8 @@ def advance(trials: dict[int, TrialState], record: Record) -> None:
             _known(trials, record.trial).add(record)
         case Lost():
             _known(trials, record.trial).lose(record)
+        case Revived() | Resumed():
+            _known(trials, record.trial).revive()
         case Ended():
             _known(trials, record.trial).end(record)
 
@@ -254,36 +297,3 @@ def record_of(tree: dict[str, Any], where: str) -> Record:
     if isinstance(record, Begun) and record.format != FORMAT:
         raise StudyError(f"{where}: format {record.format}; this version reads format {FORMAT}")
     return record
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line; none if there is no file.
-
-    A last line without its line break was torn off while it was written and is dropped. Raises StudyError
-    naming any other line that is not a JSON object.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    lines = content[: intact_length(content)].splitlines()
-    return [_object(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
-
-
-def intact_length(content: bytes) -> int:
-    """How many bytes of a file of lines are left without a torn last line."""
-    return content.rfind(b"\n") + 1
-
-
-def _object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        tree = json.loads(line)
-    except ValueError:
-        tree = None
-    if not isinstance(tree, dict):
-        shown = line[:40].decode("utf-8", errors="replace")
-        raise StudyError(
-            f"{where}: {shown!r} is not a JSON object; the file was damaged after it was written. "
-            "Restore it, or remove the study's folder and start again"
-        )
-    return tree

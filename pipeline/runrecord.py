@@ -21,10 +21,10 @@ import yaml
 from pipeline.config import RunConfig
 from pipeline.data.pack import Pack
 from pipeline.errors import CheckpointError, SupersededError
+from pipeline.jsonl import read_jsonl
 from pipeline.paths import RunPaths, remove_stale, write_text_atomically
 from pipeline.progress import EpochRecord
 from pipeline.provenance import Purpose, environment, now
-from pipeline.records import read_jsonl
 
 
 class RunRecord:

@@ -88,6 +88,10 @@ class SlurmRay(LocalRay):
         if self._error is not None:
             raise self._error
 
+    def held(self) -> frozenset[str]:
+        """The worker jobs that run."""
+        return self._pool.running
+
     def fate_of(self, slurm_job: str | None) -> str:
         """What Slurm did to a worker."""
         return self._pool.fate_of(slurm_job) if slurm_job else ""

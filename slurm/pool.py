@@ -101,6 +101,11 @@ class Pool:
         elif len(staying) > wanted:
             self._shrink(staying, len(staying) - wanted)
 
+    @property
+    def running(self) -> frozenset[str]:
+        """The jobs that have nodes, as far as is known; other threads may ask."""
+        return frozenset(worker.id for worker in list(self.workers.values()) if worker.running)
+
     def _learn(self) -> bool:
         """Whether Slurm answered. New workers are those of an earlier driver; missing ones have ended."""
         try:

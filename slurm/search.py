@@ -159,6 +159,10 @@ def driver_arguments(args: Namespace, plans: Sequence[Plan]) -> list[str]:
         "--runs": plans[0].workspace.root,
         "--profile": args.profile,
         "--workers": args.workers,
+        "--gpu-hours": args.gpu_hours,
+        "--deadline": args.deadline and args.deadline.isoformat(),
+        "--confirm": args.confirm,
+        "--sampler": args.sampler,
         "--seed": args.seed,
     }
     flags = [part for key, value in given.items() if value is not None for part in (key, str(value))]

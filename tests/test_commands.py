@@ -8,6 +8,7 @@ import time
 import pytest
 
 COMMANDS = [
+    "tune.replay",
     "tune.search",
     "tune.status",
     "pipeline.train",

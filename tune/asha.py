@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.config import SearchConfig
-from pipeline.records import Decision, Epoch, Record
+from pipeline.records import Decision, Drawn, Epoch, Record, Revived
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,13 @@ class Rungs:
         self.milestones = milestones(epochs, grace, reduction)
         self._reduction = reduction
         self._rungs = {epoch: Rung() for epoch in self.milestones}
+        self._spared: set[int] = set()
+        self._exempt: set[int] = set()
 
     @classmethod
     def of(cls, search: SearchConfig) -> Rungs:
         """Empty rungs where a study's configuration puts them."""
-        return cls(search.epochs, search.grace, search.reduction)
+        return cls(search.epochs, search.first_rung, search.reduction)
 
     @classmethod
     def from_journal(cls, search: SearchConfig, records: Iterable[Record]) -> Rungs:
@@ -64,19 +66,28 @@ class Rungs:
         for record in records:
             if isinstance(record, Epoch):
                 rungs.decide(record.trial, record.epoch, record.rmse)
+            rungs.take(record)
         return rungs
+
+    def take(self, record: Record) -> None:
+        """Spares a trial that is to run to its end; one that confirms another is not even judged."""
+        if isinstance(record, Drawn) and record.confirms is not None:
+            self._exempt.add(record.trial)
+        if isinstance(record, Revived) and record.to_end:
+            self._spared.add(record.trial)
 
     def decide(self, trial: int, epoch: int, rmse: float) -> Verdict:
         """Judges a trial's epoch (RMSE in metres) and enters it in the rung, once."""
         rung = self._rungs.get(epoch)
-        if rung is None or trial in rung.trials:
+        if rung is None or trial in rung.trials or trial in self._exempt:
             return GO_ON
         number = self.milestones.index(epoch) + 1
         if not math.isfinite(rmse):
             return Verdict("stop", number)
         cutoff = quantile(rung.scores, 1 - 1 / self._reduction) if rung.scores else -math.inf
         rung.add(trial, -rmse)
-        return Verdict("continue" if -rmse >= cutoff else "stop", number)
+        survives = -rmse >= cutoff or trial in self._spared
+        return Verdict("continue" if survives else "stop", number)
 
 
 def milestones(epochs: int, grace: int, reduction: int) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import fill
 
@@ -14,18 +14,22 @@ from pipeline.errors import StudyError
 from pipeline.leaderboard import refresh
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.provenance import Purpose, commit
-from pipeline.records import Ended, Epoch, Record
+from pipeline.records import Ended, Epoch, Record, TrialState
+from pipeline.spread import spreads
+from pipeline.units import to_mm
 from tune.check import Facts, check_data
 from tune.journal import Journal
 from tune.place import Place
 from tune.plan import Plan
-from tune.progress import WIDTH, Progress, best_of, mm, short
+from tune.progress import WIDTH, Progress, mm, short
 from tune.prune import prune
 from tune.quiet import chatter_to
+from tune.ranking import most_trusted
 from tune.request import Request, read_request, refuse_other
 from tune.session import Fit, Task
 from tune.study import Study
 
+TO_CONFIRM = 3  # settings, where none were
 UPKEEP_EVERY_S = 3.0
 UPKEEP_SHARE = 0.1  # at most this part of the driver's time
 
@@ -52,7 +56,8 @@ class Upkeep:
         """Removes checkpoints that nobody needs, rebuilds the leaderboard."""
         start = time.monotonic()
         try:
-            prune(study.paths, study.trials.values(), study.experiment.search.keep)
+            in_line = () if study.complete else study.in_line()
+            prune(study.paths, study.trials.values(), study.experiment.search.keep, in_line)
             refresh(self._workspace)
         except Exception as error:
             self._tell(error)
@@ -137,7 +142,7 @@ def summary(study: Study, workspace: Workspace) -> str:
     trials = study.trials.values()
     counts = Counter(trial.status for trial in trials)
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    best = best_of(trials)
+    best = most_trusted(study.trials)
     if best is None:
         why = next((trial.message for trial in trials if trial.message), "no message")
         raise StudyError(f"study {study.name}: no trial had a result ({told}); the first message:\n{why}")
@@ -146,8 +151,18 @@ def summary(study: Study, workspace: Workspace) -> str:
         f"study {study.name}: {told}\n"
         f"best         {mm(best.best_rmse)}: trial {best.number}, epoch {best.best_epoch}\n"
         f"{values}\n"
+        f"{worth(study.trials, best)}\n"
         f"checkpoint   {study.paths.trial(best.number).best}\n"
         f"leaderboard  {workspace.leaderboard}\n"
         f"winner       {workspace.best} (of all studies)\n"
         f"next         python -m pipeline.final --runs {workspace.root}"
     )
+
+
+def worth(trials: Mapping[int, TrialState], best: TrialState) -> str:
+    """How far the best trial's error can be trusted."""
+    spread = spreads(trials).get(best.number)
+    if spread is None:
+        return f"confirmed    no: one run with one seed, its spread is unknown; --confirm {TO_CONFIRM} tells"
+    mean, std = mm(spread.mean), to_mm(spread.std)
+    return f"confirmed    {mean} is the mean of {spread.seeds} seeds, which spread by {std:.3f} mm"

@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import IO
 
 from pipeline.errors import DiskError, StudyError
+from pipeline.jsonl import intact_length
 from pipeline.paths import StudyPaths, write_text_atomically
-from pipeline.records import Record, intact_length, read_journal, seconds_now
+from pipeline.records import Record, read_journal, seconds_now
 from tune.scratch import remove_abandoned
 
 LOCK_TRIES, LOCK_PAUSE_S = 5, 0.1
@@ -123,6 +124,19 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class MemoryJournal(list[Record]):
+    """A journal for replays: the records of a study that leaves nothing behind. It has no files."""
+
+    @property
+    def paths(self) -> StudyPaths:
+        """None: raises StudyError."""
+        raise StudyError("a study in memory has no files")
+
+    def read(self) -> list[Record]:
+        """Every record so far."""
+        return list(self)
 
 
 def _locked(paths: StudyPaths) -> IO[bytes]:

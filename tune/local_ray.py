@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tune.place import Demand, Workers
 from tune.scratch import Scratch
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
+NAME_BYTES = 4
 NEVER_S = "1000000000"
 
 ENVIRONMENT = {
@@ -47,6 +49,7 @@ class LocalRay:
         self.workers = workers
         self._scratch = Scratch(scratch)
         self._running = False
+        self._name = f"{platform.node()}/{os.getpid()}/{secrets.token_hex(NAME_BYTES)}"
 
     @property
     def scratch(self) -> Path:
@@ -55,6 +58,10 @@ class LocalRay:
 
     def attend(self, demand: Demand, say: Callable[[str], None]) -> None:
         """Nothing: the workers are there."""
+
+    def held(self) -> frozenset[str]:
+        """All workers, from the start to the end of this process."""
+        return frozenset(f"{self._name}/{number}" for number in range(self.workers.count))
 
     def fate_of(self, slurm_job: str | None) -> str:
         """Nothing: on this machine a worker dies of what it does."""

@@ -46,6 +46,10 @@ class Place(Protocol):
         """
         ...
 
+    def held(self) -> frozenset[str]:
+        """The workers that are paid for now, by names that no other worker ever has."""
+        ...
+
     def fate_of(self, slurm_job: str | None) -> str:
         """What happened to a worker that was no fault of its trial's, for a person; empty if nothing did."""
         ...

@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import Choice, Distribution, Experiment, LogUniform, TwinConfig
+from pipeline.config import Experiment, TwinConfig
 from pipeline.configfile import load_experiment, shipped
 from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
-from tune.asha import milestones
+from tune.budget_plan import budget_lines
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
-from tune.progress import short
+from tune.plan_search import plural, search_lines
 from tune.request import fresh_name, refuse_changed, refuse_name
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
@@ -89,7 +89,7 @@ def this_machine(why: str) -> Machine:
     """The machine this process runs on, used because of `why`."""
     gpus = visible_gpus()
     smoke = Because("smoke", "no GPU here: small networks, to see that it works; or give --profile full")
-    full = Because("full", f"{_plural(gpus, 'GPU')} here")
+    full = Because("full", f"{plural(gpus, 'GPU')} here")
     return Machine(gpus, Because("local", why), full if gpus else smoke, choose_workers)
 
 
@@ -159,10 +159,11 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
         ("profile", str(profile)),
         ("executor", str(machine.executor)),
         *machine.lines,
-        ("workers", f"{workers.count} with {_plural(workers.threads, 'thread')} each ({why_workers})"),
+        ("workers", f"{workers.count} with {plural(workers.threads, 'thread')} each ({why_workers})"),
         ("device", _device_line(experiment, gpus)),
         ("data", _data_line(args.data, workspace, experiment.twin)),
-        *_search_lines(experiment),
+        *search_lines(experiment),
+        *budget_lines(workspace.study(study), experiment.search, workers.count),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
         ("stop", machine.stop.format(study=study, runs=args.runs) + _resumes(study, args.fresh)),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
@@ -195,7 +196,7 @@ def visible_gpus() -> int:
 def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
     """One trial a GPU, or one a core: small networks gain nothing from more threads."""
     cores = len(os.sched_getaffinity(0))
-    here = _plural(gpus, "GPU") if gpus else _plural(cores, "core") + ", no GPU in use"
+    here = plural(gpus, "GPU") if gpus else plural(cores, "core") + ", no GPU in use"
     if gpus and asked is not None and asked > gpus:
         raise StudyError(f"--workers {asked}, but there are {gpus} GPUs and a trial takes a whole one")
     count = asked or gpus or min(cores, MAX_CPU_WORKERS)
@@ -204,7 +205,10 @@ def choose_workers(asked: int | None, gpus: int) -> tuple[Workers, str]:
 
 
 def _overrides(args: Namespace) -> list[str]:
-    flags = {"search.trials": args.trials, "search.epochs": args.epochs, "seed": args.seed}
+    flags = {"search.trials": args.trials, "search.epochs": args.epochs}
+    flags |= {"search.sampler": args.sampler, "seed": args.seed}
+    flags |= {"search.gpu_hours": args.gpu_hours, "search.confirm": args.confirm}
+    flags |= {"search.deadline": args.deadline and args.deadline.isoformat()}
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
 
 
@@ -256,27 +260,3 @@ def _device_line(experiment: Experiment, gpus: int) -> str:
     if gpus:
         return "GPU, one a trial"
     return str(Because("CPU", "device: cpu" if experiment.device == "cpu" else "no GPU here"))
-
-
-def _search_lines(experiment: Experiment) -> list[tuple[str, str]]:
-    search = experiment.search
-    rungs = milestones(search.epochs, search.grace, search.reduction)
-    judged = f"after epoch {', '.join(map(str, rungs))}" if rungs else "none: every trial runs to its end"
-    space = "; ".join(f"{key} {_range(entry)}" for key, entry in search.space.items())
-    return [
-        ("trials", f"{search.trials} of up to {_plural(search.epochs, 'epoch')}, seed {experiment.seed}"),
-        ("rungs", f"{judged}; the best 1/{search.reduction} go on" if rungs else judged),
-        ("space", f"{space or 'empty'}; the configured setting comes first"),
-    ]
-
-
-def _range(distribution: Distribution) -> str:
-    if isinstance(distribution, Choice):
-        return " | ".join(short({"": value}).strip() for value in distribution.choice)
-    if isinstance(distribution, LogUniform):
-        return "{:g} to {:g} (log)".format(*distribution.log_uniform)
-    return "{:g} to {:g}".format(*distribution.uniform)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from textwrap import fill
 from types import TracebackType
@@ -21,10 +21,11 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.config import Scheduler
-from pipeline.records import Ended, Epoch, Lost, Record, Started, TrialState
+from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started, TrialState
 from pipeline.schedule import label
 from pipeline.units import to_mm
-from tune.study import Study, best_first
+from tune.ranking import most_trusted
+from tune.study import Study
 
 WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
@@ -50,11 +51,6 @@ def short_value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def best_of(trials: Iterable[TrialState]) -> TrialState | None:
-    """The trial with the lowest RMSE that has not failed; None before there is one."""
-    return next(iter(best_first(trials)), None)
-
-
 def line_for(study: Study, record: Record) -> str | None:
     """The line that tells a person about a record; None for what is not worth one."""
     match record:
@@ -65,6 +61,9 @@ def line_for(study: Study, record: Record) -> str | None:
             return _trial_line(
                 record.trial, f"rung {record.rung}, epoch {record.epoch}: {mm(record.rmse)}, {fate}"
             )
+        case Revived():
+            where = "runs to its end" if record.to_end else "is judged again at the next rung"
+            return _trial_line(record.trial, f"gets a second chance: {where}")
         case Lost():
             return _trial_line(record.trial, f"lost its worker ({record.message}); goes on with another")
         case Ended():
@@ -79,6 +78,8 @@ def _trial_line(number: int, text: str) -> str:
 def _begins(trial: TrialState, record: Started) -> str:
     if record.attempt > 1:
         return f"goes on after epoch {max(trial.epochs, default=0)} (attempt {record.attempt})"
+    if trial.confirms is not None:
+        return f"starts with the setting of trial {trial.confirms} and another seed, to confirm it"
     setting = "the configured setting: " if trial.source == "configured" else ""
     return f"starts with {setting}{short(trial.values) or 'nothing to vary'}"
 
@@ -87,17 +88,24 @@ def _ends(trial: TrialState, record: Ended) -> str:
     if record.status == "failed":
         cause = record.message.strip().rpartition("\n")[2]
         return f"failed, {record.reason}: {cause}"
-    return f"{record.status}, best {mm(trial.best_rmse)} at epoch {trial.best_epoch}"
+    if record.reason == "BUDGET" and trial.best_rmse is None:
+        return record.message
+    by = " by the budget" if record.reason == "BUDGET" else ""
+    return f"{record.status}{by}, best {mm(trial.best_rmse)} at epoch {trial.best_epoch}"
 
 
 def status_line(study: Study, workers: int) -> str:
     """How far the study is, in one line."""
     trials = study.trials.values()
     counts = Counter(trial.status for trial in trials)
-    done = sum(not trial.unfinished for trial in trials)
-    best = best_of(trials)
-    parts = [f"{done}/{study.experiment.search.trials} trials"]
+    done = Counter(trial.source == "confirm" for trial in trials if not trial.unfinished)
+    best = most_trusted(study.trials)
+    parts = [f"{done[False]}/{study.experiment.search.trials} trials"]
+    if any(trial.source == "confirm" for trial in trials):
+        parts.append(f"{done[True]} confirming runs")
     parts += [f"{counts[status]} {status}" for status in ("running", "stopped", "failed") if counts[status]]
+    if study.budget.limited:
+        parts.append(study.budget.text())
     if best is not None:
         parts.append(f"best {mm(best.best_rmse)} (trial {best.number})")
     left = seconds_left(study, workers)
@@ -114,8 +122,8 @@ def seconds_left(study: Study, workers: int) -> float | None:
         return None
     mean = sum(ended) / len(ended)
     going = [_seconds_left_of(study, trial, mean) for trial in trials if trial.status == "running"]
-    done = sum(not trial.unfinished for trial in trials)
-    to_come = study.experiment.search.trials - done - len(going)
+    begun = sum(trial.confirms is None and trial.status != "waiting" for trial in trials)
+    to_come = study.experiment.search.trials - begun
     return max([(sum(going) + to_come * mean) / workers, *going])
 
 
@@ -124,7 +132,7 @@ def _seconds_left_of(study: Study, trial: TrialState, mean_s: float) -> float:
     if not trial.epochs:
         return mean_s
     epoch_s = trial.seconds / len(trial.epochs)
-    if trial.rung == len(study.rung_epochs):
+    if trial.rung == len(study.rung_epochs) or trial.confirms is not None:
         return (study.experiment.search.epochs - max(trial.epochs)) * epoch_s
     return max(mean_s - trial.seconds, epoch_s)
 

@@ -104,6 +104,10 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             raise
 
 
+class BudgetSpentError(PipelineError):
+    """Nothing runs any more, and nothing will; trials that wait for a worker would wait in vain."""
+
+
 class BetweenSteps(InThisProcess, tune.Callback):  # type: ignore[misc]
     """What is done between two steps, where the journal and Ray agree: ends the search, or calls `attend`."""
 
@@ -137,6 +141,9 @@ def execute(study: Study, task: Task, here: Place, say: Callable[[str], None]) -
     def attend() -> None:
         with scheduler.remembering_errors():
             here.attend(Demand(study.left, study.busy_jobs), say)
+            study.held(here.held())
+            if study.overdue:
+                raise BudgetSpentError
 
     resources = {"cpu": here.workers.threads, "gpu": here.workers.gpus}
     with interruptible() as interrupted:
@@ -161,9 +168,14 @@ def execute(study: Study, task: Task, here: Place, say: Callable[[str], None]) -
         try:
             tuner.fit()
         except Exception:
-            if scheduler.error is not None:
+            if isinstance(scheduler.error, BudgetSpentError):
+                study.close()
+            elif scheduler.error is not None:
                 raise scheduler.error from None
-            raise
+            else:
+                raise
+        finally:
+            study.held(())
 
 
 def last_words(trial: Any) -> str:

@@ -13,7 +13,11 @@ from pipeline.configfile import read_yaml, validated
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import StudyPaths, Workspace, write_text_atomically
 
-FREE_KEYS = ("commit", "experiment.device", "experiment.checkpoint_every_s")  # no influence on the result
+FREE_KEYS = (
+    *("commit", "experiment.device", "experiment.checkpoint_every_s"),  # no influence on the result
+    *("experiment.search.gpu_hours", "experiment.search.deadline"),  # what is left to do fits or does not
+    "experiment.search.confirm",  # comes after all that was searched
+)
 TRIALS_KEY = "experiment.search.trials"
 FINGERPRINT = re.compile(r"[0-9a-f]{32,}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -71,7 +75,7 @@ def refuse_changed(paths: StudyPaths, profile: str, data: str | None, experiment
 def refuse_other(old: Request, new: Request) -> None:
     """Raises StudyError with every difference between two requests that would change results.
 
-    More trials than before are no difference: the study goes on.
+    More trials than before, or another budget, are no difference: the study goes on.
     """
     before, after = flat(old.as_tree()), flat(new.as_tree())
     differing = [
@@ -83,7 +87,7 @@ def refuse_other(old: Request, new: Request) -> None:
         raise StudyError(
             f"study {new.study} was started with another request:\n" + "\n".join(differing) + "\n"
             "Repeat the first command to resume it, or use --study NAME or --fresh for a new study "
-            "(search.trials may be raised, not lowered)"
+            "(search.trials may be raised, not lowered; the budget may change)"
         )
 
 

@@ -6,6 +6,8 @@ python -m tune.search --model NAME
 from __future__ import annotations
 
 import argparse
+import math
+from datetime import datetime
 
 from pipeline import cli
 
@@ -43,8 +45,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="site profile of configs/cluster, or a file (default: PIPELINE_CLUSTER, else by Slurm's name)",
     )
     parser.add_argument(
-        "--workers", type=_positive, metavar="N", help="trials at a time (default: see the plan)"
+        "--workers", type=cli.positive, metavar="N", help="trials at a time (default: see the plan)"
     )
+    parser.add_argument(
+        "--gpu-hours",
+        type=positive_number,
+        metavar="H",
+        help="what all workers together may use, from when each is held (without GPUs: worker hours)",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=moment,
+        metavar="TIME",
+        help="when the search has to be over: 2026-12-01T08:00, local time, or with an offset",
+    )
+    parser.add_argument(
+        "--confirm",
+        type=cli.positive,
+        metavar="K",
+        help="run the best K again with other seeds, to trust the winner; may be added later",
+    )
+    parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")
@@ -54,10 +75,25 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number of at least 1 is needed")
-    return int(text)
+def positive_number(text: str) -> float:
+    """An argument that is a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number above 0 is needed")
+    return number
+
+
+def moment(text: str) -> datetime:
+    """An argument that is a moment, ISO 8601; local time if it has no offset."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a moment is needed, such as 2026-12-01T08:00 or 2026-12-01T08:00+01:00"
+        ) from None
 
 
 def main(argv: list[str] | None = None) -> None:

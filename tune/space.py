@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.config import Choice, Distribution, LogUniform, RunConfig, Uniform
+from pipeline.config import Choice, Distribution, LogUniform, RunConfig, SearchConfig, Uniform
 from pipeline.configfile import apply_values
 from pipeline.errors import ConfigError
 from pipeline.records import Source
@@ -35,6 +35,31 @@ class Draw:
     source: Source
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial's values lead to: the error it may end with, metres (inf: failed); None: not known yet."""
+
+    values: Values
+    promise: float | None
+
+
+class Sampler(Protocol):
+    """Where a study's trials come from."""
+
+    def draw(
+        self, study: str, number: int, taken: Container[str], known: Sequence[Outcome] = ()
+    ) -> Draw | None:
+        """Trial `number`, with none of the `taken` configurations; None if there is none left.
+
+        `known`: every trial so far.
+        """
+        ...
+
+    def config(self, values: Values, seed: int) -> RunConfig:
+        """What a trial with these values trains."""
+        ...
+
+
 class Space:
     """The distributions of a study's dotted keys around `base`, the configured setting.
 
@@ -43,7 +68,7 @@ class Space:
     """
 
     def __init__(self, distributions: Mapping[str, Distribution], base: RunConfig) -> None:
-        self._distributions = dict(distributions)
+        self.distributions = dict(distributions)
         self._base = base
         self._configured = {key: _look_up(_plain(base), key) for key in distributions}
         for key, distribution in distributions.items():
@@ -52,11 +77,13 @@ class Space:
 
     def _check(self, key: str, value: Any) -> None:
         try:
-            self._resolved({key: self._typed(key, value)})
+            self.resolved({key: self.typed(key, value)})
         except ConfigError as error:
             raise ConfigError(f"search.space.{key}: {value!r} is not allowed there: {error}") from None
 
-    def draw(self, study: str, number: int, taken: Container[str]) -> Draw | None:
+    def draw(
+        self, study: str, number: int, taken: Container[str], known: Sequence[Outcome] = ()
+    ) -> Draw | None:
         """Trial `number` of a study, with none of the `taken` configurations (as `canonical` names them).
 
         None if every configuration of the space has been drawn.
@@ -71,28 +98,41 @@ class Space:
                 return Draw(values, seed, "random")
         return None
 
+    def config(self, values: Values, seed: int) -> RunConfig:
+        """The configured setting with a trial's values and seed laid over it."""
+        return apply_values(self._base, values).model_copy(update={"seed": seed})
+
     def _sample(self, rng: np.random.Generator) -> Values:
-        drawn = {key: _sample(distribution, rng) for key, distribution in self._distributions.items()}
-        return self._resolved({key: self._typed(key, value) for key, value in drawn.items()})
+        drawn = {key: _sample(distribution, rng) for key, distribution in self.distributions.items()}
+        return self.resolved({key: self.typed(key, value) for key, value in drawn.items()})
 
     def _all(self) -> Iterable[Values]:
         """Every configuration of a finite space; none of an infinite one."""
-        entries = self._distributions.values()
+        entries = self.distributions.values()
         options = [entry.choice for entry in entries if isinstance(entry, Choice)]
         if len(options) == len(entries):
             for values in itertools.product(*options):
-                yield self._resolved(dict(zip(self._distributions, values, strict=True)))
+                yield self.resolved(dict(zip(self.distributions, values, strict=True)))
 
-    def _typed(self, key: str, value: Any) -> Any:
+    def typed(self, key: str, value: Any) -> Any:
         """A drawn number as the kind of number that the configuration has there."""
         present = self._configured[key]
         whole = isinstance(present, int) and not isinstance(present, bool)
         return round(value) if whole and isinstance(value, float) else value
 
-    def _resolved(self, values: Values) -> Values:
+    def resolved(self, values: Values) -> Values:
         """The values as the configuration holds them, defaults filled in: equal settings become equal."""
         tree = _plain(apply_values(self._base, values))
         return {key: _look_up(tree, key) for key in values}
+
+
+def make_sampler(search: SearchConfig, base: RunConfig) -> Sampler:
+    """The sampler that a study is configured with."""
+    if search.sampler == "random":
+        return Space(search.space, base)
+    from tune.tpe import TpeSpace  # imports Optuna
+
+    return TpeSpace(search.space, base)
 
 
 def canonical(values: Values) -> str:

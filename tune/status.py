@@ -9,7 +9,6 @@ import argparse
 import json
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -109,14 +108,15 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
         )
     elif name is None:
         console.print(studies_table(studies))
-        driven = [study for study in studies if is_driven(study)]
-        for study in driven:
+        for study in filter(is_driven, studies):
             print_slurm(console, study.root.name)
     elif trial is None:
         console.print(study_line(studies[0]))
         print_slurm(console, studies[0].root.name)
         console.print(trials_text(studies[0], console.width), soft_wrap=True)
     else:
+        from tune.describe import trial_text
+
         console.print(trial_text(studies[0], one_trial(studies[0], trial)), soft_wrap=True)
 
 
@@ -169,10 +169,12 @@ def driver_text(study: StudyPaths) -> str:
 
 def study_line(study: StudyPaths) -> str:
     """A study's heading."""
+    from tune.budget_plan import so_far
     from tune.request import read_request
 
     request = read_request(study)
-    return f"study {study.root.name}, {driver_text(study)}, profile {request.profile if request else '-'}"
+    line = f"study {study.root.name}, {driver_text(study)}, profile {request.profile if request else '-'}"
+    return ", ".join([line, *so_far(study, request)])
 
 
 def studies_table(studies: list[StudyPaths]) -> Table:
@@ -188,19 +190,20 @@ def studies_table(studies: list[StudyPaths]) -> Table:
 def study_cells(study: StudyPaths) -> list[str]:
     """What a study's records say, or why they cannot be read: one bad study must not hide the others."""
     from pipeline.errors import PipelineError
-    from tune.progress import best_of, mm
+    from tune.progress import mm
+    from tune.ranking import most_trusted
     from tune.request import read_request
 
     try:
-        trials = trials_of(study).values()
+        states = trials_of(study)
         request = read_request(study)
     except (PipelineError, OSError) as error:
         return ["-", f"unreadable: {error}", "-", "-"]
     asked = request.experiment.search.trials if request else "?"
-    best = best_of(trials)
-    counts = Counter(trial.status for trial in trials)
+    best = most_trusted(states)
+    counts = Counter(trial.status for trial in states.values())
     return [
-        f"{sum(not trial.unfinished for trial in trials)}/{asked}",
+        f"{sum(not trial.unfinished and trial.confirms is None for trial in states.values())}/{asked}",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
         mm(best.best_rmse) if best else "-",
         str(best.number) if best else "-",
@@ -225,34 +228,10 @@ def trials_text(study: StudyPaths, width: int) -> str:
     return aligned(rows, values, width)
 
 
-def trial_text(study: StudyPaths, trial: TrialState) -> str:
-    """Everything that is known about a trial."""
-    from tune.progress import mm, short_value
-
-    lines = [
-        f"trial {trial.number} of study {study.root.name}: {trial.status} {trial.reason}".rstrip(),
-        f"folder   {study.trial(trial.number).root}",
-        f"seed     {trial.seed}; values from: {trial.source}",
-        *(f"  {key} = {short_value(value)}" for key, value in trial.values.items()),
-        f"best     {mm(trial.best_rmse)} at epoch {trial.best_epoch or '-'}; rung {trial.rung or '-'}",
-        f"time     {timedelta(seconds=round(trial.seconds))} in epochs",
-        *(
-            f"attempt {started.attempt}: {clock(started.time)}, {started.node}, process {started.pid}"
-            + (f", Slurm job {started.slurm_job}" if started.slurm_job else "")
-            for started in trial.attempts
-        ),
-        *(f"  epoch {epoch:4d}  {mm(rmse)}" for epoch, rmse in sorted(trial.epochs.items())),
-    ]
-    return "\n".join([*lines, trial.message] if trial.message else lines)
-
-
-def clock(seconds: float) -> str:
-    """Seconds since 1970 as UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def as_json(workspace: Workspace, name: str | None, number: int | None) -> dict[str, Any]:
     """Studies, or one trial, as plain values; RMSE in metres, times in seconds since 1970."""
+    from tune.describe import trial_json
+
     studies = chosen(workspace, name)
     if number is not None:
         return trial_json(one_trial(studies[0], number))
@@ -265,6 +244,7 @@ def study_json(study: StudyPaths, asked: bool) -> dict[str, Any]:
     slurm: the jobs in the queue, of a study that was asked for or is driven; null where no queue tells.
     """
     from pipeline.errors import PipelineError
+    from tune.describe import trial_json
     from tune.journal import is_driven
 
     driven = is_driven(study)
@@ -282,15 +262,6 @@ def slurm_json(study: StudyPaths) -> list[dict[str, Any]] | None:
 
     queued = jobs()
     return None if queued is None else [row(job) for job in of_study(queued, study.root.name)]
-
-
-def trial_json(trial: TrialState) -> dict[str, Any]:
-    """A trial's state; an RMSE that is not finite is null."""
-    import math
-    from dataclasses import asdict
-
-    epochs = {epoch: rmse if math.isfinite(rmse) else None for epoch, rmse in trial.epochs.items()}
-    return {**asdict(trial), "epochs": epochs}
 
 
 if __name__ == "__main__":

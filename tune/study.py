@@ -7,13 +7,11 @@ goes on; nothing about it lives anywhere else.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
 from pipeline.config import Experiment, RunConfig
-from pipeline.configfile import apply_values
-from pipeline.errors import DiskError, StudyError
+from pipeline.errors import DiskError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
     Begun,
@@ -24,18 +22,19 @@ from pipeline.records import (
     Epoch,
     Lost,
     Record,
+    Resumed,
+    Revived,
     Started,
     TrialState,
     advance,
+    seconds_now,
 )
 from tune.asha import Rungs
-from tune.journal import Journal
-from tune.space import Space, canonical
-
-MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
-MAX_FRUITLESS = 10
-MAX_FALSE_STARTS = 5
-MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
+from tune.budget import Budget
+from tune.failures import MAX_FRUITLESS, MAX_LOSSES, FalseStarts, is_known_loss, refuse_hopeless
+from tune.journal import Journal, MemoryJournal
+from tune.space import Sampler
+from tune.supply import Supply
 
 Listener = Callable[["Study", Record], None]
 
@@ -52,35 +51,54 @@ class Assignment:
 class Study:
     """A study on an open journal. `listen` is called after every record, which is then on disk.
 
-    Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
+    Trials are drawn from the experiment's space unless another `sampler` is given; `clock` tells seconds
+    since 1970. Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
     """
 
-    def __init__(self, name: str, experiment: Experiment, journal: Journal, listen: Listener) -> None:
+    def __init__(
+        self,
+        name: str,
+        experiment: Experiment,
+        journal: Journal | MemoryJournal,
+        listen: Listener,
+        sampler: Sampler | None = None,
+        clock: Callable[[], float] = seconds_now,
+    ) -> None:
         self.name = name
         self.experiment = experiment
         self.trials: dict[int, TrialState] = {}
-        self.exhausted = False  # the space has no configuration left
         self._journal = journal
         self._listen = listen
-        self._base = experiment.trial(experiment.seed)
-        self._space = Space(experiment.search.space, self._base)
-        self._taken: set[str] = set()
+        self._clock = clock
+        self._supply = Supply(name, experiment, sampler, clock)
         self._assigned: set[int] = set()
-        self._false_starts = 0
+        self._false_starts = FalseStarts()
         records = journal.read()
         self._rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
             self._absorb(record)
         self._waiting = [trial.number for trial in self.trials.values() if trial.unfinished]
+        self._waiting += self._supply.resumable(self.trials)
         if not records:
             self._write(Begun(study=name))
+        self._drop_unaffordable()
         if not self._waiting:
-            self._draw()  # shows whether there is anything left to draw
+            self._offer(self._supply.draw(self.trials))  # shows whether there is anything left to draw
 
     @property
     def paths(self) -> StudyPaths:
         """The study's files."""
         return self._journal.paths
+
+    @property
+    def budget(self) -> Budget:
+        """What it has used, and what is left."""
+        return self._supply.budget
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space has no configuration left."""
+        return self._supply.exhausted
 
     @property
     def rung_epochs(self) -> list[int]:
@@ -94,9 +112,9 @@ class Study:
 
     @property
     def left(self) -> int:
-        """How many trials have still to run, those that run now among them."""
-        undrawn = 0 if self.exhausted else self.experiment.search.trials - len(self.trials)
-        return max(undrawn, 0) + sum(trial.unfinished for trial in self.trials.values())
+        """How many trials have still to run, those that run now and second chances among them."""
+        running = {trial.number for trial in self.trials.values() if trial.unfinished}
+        return len(running.union(self._waiting)) + self._supply.count(self.trials)
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -113,36 +131,73 @@ class Study:
     @property
     def complete(self) -> bool:
         """Whether every trial that there will be has ended."""
-        none_left = self.exhausted or len(self.trials) >= self.experiment.search.trials
-        return none_left and not self._assigned and not self._waiting
+        return not self._assigned and not self._waiting and self._supply.is_empty(self.trials)
 
     def next_trial(self) -> Assignment | None:
-        """An unfinished trial that nobody works on, else a new one; None if there is neither."""
+        """An unfinished trial that nobody works on, else a new one, else one that gets a second chance.
+
+        None if there is none of these.
+        """
+        self._drop_unaffordable()
         if not self._waiting:
-            self._draw()
+            self._offer(self._supply.next(self.trials))
         if not self._waiting:
             return None
         trial = self.trials[self._waiting.pop(0)]
+        if not trial.unfinished:
+            self._write(Resumed(trial=trial.number))
         self._assigned.add(trial.number)
-        config = apply_values(self._base, trial.values).model_copy(update={"seed": trial.seed})
-        return Assignment(trial.number, len(trial.attempts) + 1, config)
+        return Assignment(trial.number, len(trial.attempts) + 1, self._supply.config(trial))
 
-    def _draw(self) -> None:
-        number = len(self.trials)
-        if self.exhausted or number >= self.experiment.search.trials:
-            return
-        draw = self._space.draw(self.name, number, self._taken)
-        if draw is None:
-            self.exhausted = True
-            return
-        self._write(Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source))
-        self._waiting.append(number)
+    def _offer(self, record: Drawn | Revived | None) -> None:
+        """Lets a trial wait for a worker."""
+        if record is not None:
+            self._write(record)
+            self._waiting.append(record.trial)
+
+    def _drop_unaffordable(self) -> None:
+        """Ends the waiting trials that what is left of the budget is not enough for."""
+        dropped = [number for number in self._waiting if not self._supply.affords(self.trials[number])]
+        for number in dropped:
+            self._waiting.remove(number)
+            self._end_by_budget(self.trials[number])
+
+    def _end_by_budget(self, trial: TrialState) -> None:
+        self._assigned.discard(trial.number)
+        if trial.unfinished:
+            why = f"the budget leaves no time for it: {self.budget.text()}"
+            self._write(Ended(trial=trial.number, status="stopped", reason="BUDGET", message=why))
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the budget is spent and nobody trains: no worker need come any more."""
+        running = any(self.trials[number].status == "running" for number in self._assigned)
+        return not running and not self.budget.fits(0)
+
+    def close(self) -> None:
+        """Ends every trial that has not begun; the budget is spent."""
+        for number in [*self._waiting, *self._assigned]:
+            self._end_by_budget(self.trials[number])
+        self._waiting.clear()
+
+    def held(self, workers: Collection[str]) -> None:
+        """Tells the study, again and again, which workers it holds; their names are theirs for ever."""
+        record = self.budget.report(workers)
+        if record is not None:
+            self._write(record)
+
+    def in_line(self) -> list[int]:
+        """The stopped trials most likely to go on, and therefore worth a checkpoint."""
+        return self._supply.chances.in_line(self.experiment.search.keep)
 
     def started(self, trial: int, attempt: int, node: str, slurm_job: str | None, pid: int) -> Decision:
         """A worker has begun an attempt; it is to stop if that is not the next one."""
         if attempt != len(self.trials[trial].attempts) + 1:
             return "stop"
-        self._false_starts = 0
+        self._false_starts.none()
+        if not self._supply.affords(self.trials[trial]):
+            self._end_by_budget(self.trials[trial])
+            return "stop"
         self._write(Started(trial=trial, attempt=attempt, node=node, slurm_job=slurm_job, pid=pid))
         return "continue"
 
@@ -167,7 +222,11 @@ class Study:
         )
         if verdict.decision == "stop":
             self._assigned.discard(trial)
-        return verdict.decision
+            return "stop"
+        if epoch < self.experiment.search.epochs and not self._supply.affords_epoch(state):
+            self._end_by_budget(state)
+            return "stop"
+        return "continue"
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
         """An attempt has come to its end by itself, and the trial with it.
@@ -180,20 +239,7 @@ class Study:
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
         self._assigned.discard(trial)
-        self._refuse_hopeless()
-
-    def _refuse_hopeless(self) -> None:
-        """Spares the trials that are left an error that is not theirs."""
-        ended = [trial for trial in self.trials.values() if not trial.unfinished]
-        if len(ended) < MAX_SAME_FAILURES or any(trial.epochs for trial in self.trials.values()):
-            return
-        if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
-            raise StudyError(
-                f"study {self.name}: the first {len(ended)} trials failed of the same error, and the others "
-                f"would too:\n{ended[0].message.strip()}\n"
-                "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "
-                "if it stays, the same command goes on with the trials that are left"
-            )
+        refuse_hopeless(self.name, self.trials.values())
 
     def stuck(self, trial: int, message: str) -> DiskError:
         """The end of a search whose workers the disk fails: no trial's fault, and each would meet it."""
@@ -211,14 +257,14 @@ class Study:
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
-        if _is_given_up(state, attempt):
+        if is_known_loss(state, attempt):
             return
         self._assigned.discard(trial)
         if not state.unfinished:
             return
         if attempt > len(state.attempts):
             if counted:
-                self._false_start(message)
+                self._false_starts.one_more(message, self.paths.log)
             self._waiting.append(trial)
             return
         counted = counted or state.fruitless >= MAX_FRUITLESS
@@ -229,39 +275,13 @@ class Study:
         else:
             self._waiting.append(trial)
 
-    def _false_start(self, message: str) -> None:
-        """A worker died before it could begin: no trial's fault, and if it goes on, everybody's problem."""
-        self._false_starts += 1
-        if self._false_starts > MAX_FALSE_STARTS:
-            raise StudyError(
-                f"{self._false_starts} workers in a row died before they could begin a trial; "
-                f"the last one: {message}. No trial was lost: mend that and give the same command again "
-                f"(all they said is in {self.paths.log})"
-            )
-
     def _write(self, record: Record) -> None:
+        record = replace(record, time=self._clock())
         self._journal.append(record)
         self._absorb(record)
+        self._rungs.take(record)
         self._listen(self, record)
 
     def _absorb(self, record: Record) -> None:
         advance(self.trials, record)
-        if isinstance(record, Drawn):
-            self._taken.add(canonical(record.values))
-
-
-def best_first(trials: Iterable[TrialState]) -> list[TrialState]:
-    """The trials that have a result and have not failed, lowest RMSE first."""
-    scored = [(t.best_rmse, t.number, t) for t in trials if t.best_rmse is not None and t.status != "failed"]
-    return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
-
-
-def _is_given_up(state: TrialState, attempt: int) -> bool:
-    """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
-    begun = len(state.attempts)
-    return attempt < begun or (attempt == begun and state.status == "waiting")
-
-
-def _cause(trial: TrialState) -> str:
-    """What a trial failed of, without the numbers that tell it from others."""
-    return re.sub(r"\d+", "#", trial.message.strip().rpartition("\n")[2])
+        self._supply.take(record)

@@ -9,8 +9,8 @@ import yaml
 from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
 from pipeline.errors import StudyError
-from pipeline.final import read_winner
-from pipeline.leaderboard import COLUMNS, ranked, refresh
+from pipeline.final import read_winner, validation_of
+from pipeline.leaderboard import COLUMNS, ranked, refresh, winner
 from pipeline.paths import Workspace
 from pipeline.provenance import Purpose
 from pipeline.records import Begun, Drawn, Ended, Epoch, Started
@@ -45,6 +45,55 @@ def test_rank_is_by_confirmed_mean_else_by_rmse_and_ties_go_to_fewer_gpu_hours()
     )
     assert ranks(frame) == {"steady": 1, "cheap": 2, "dear": 3, "lucky": 4}
     assert list(ranks(frame)) == ["steady", "cheap", "dear", "lucky"]
+
+
+def test_among_the_rows_of_a_study_only_confirmed_ones_win():
+    frame = board(
+        {"study": "a", "trial": 3, "rmse": 0.0015, "checkpoint": "a3"},
+        {"study": "a", "trial": 1, "rmse": 0.001, "rmse_mean": 0.003, "checkpoint": "a1"},
+        {"study": "a", "trial": 2, "rmse": 0.002, "rmse_mean": 0.002, "checkpoint": "a2"},
+        {"study": "b", "trial": 0, "rmse": 0.004, "checkpoint": "b0"},
+    )
+    assert list(frame["checkpoint"]) == ["a3", "a2", "a1", "b0"]
+    assert winner(frame)["checkpoint"] == "a2"
+    assert winner(frame[frame["study"] == "b"])["checkpoint"] == "b0"
+    single = {"study": "b", "rmse": 0.001, "checkpoint": "b0"}
+    other = board(single, {"study": "a", "rmse_mean": 0.002, "checkpoint": "a"})
+    assert winner(other)["checkpoint"] == "b0"
+
+
+def test_the_runs_of_a_confirmed_setting_share_its_mean_and_rank(tmp_path):
+    workspace = Workspace(tmp_path)
+    study = workspace.study("hands")
+    study.root.mkdir(parents=True)
+    experiment = validated(Experiment, {**TREE, "search": {"epochs": 3, "grace": 1}})
+    request = {"profile": "smoke", "data": "f" * 64, "experiment": experiment.model_dump(mode="json")}
+    study.request.write_text(yaml.safe_dump(request))
+    records, values = [Begun(study="hands")], {"train.lr": 0.001}
+    runs = ((0, None, 0.002), (1, None, 0.0025), (2, 0, 0.003), (3, 0, 0.004), (4, 0, 0.0001))
+    for trial, confirms, rmse in runs:
+        ending = {"status": "failed", "reason": "DIVERGED"} if trial == 4 else {"status": "completed"}
+        records += [
+            Drawn(trial=trial, values=values, seed=trial, source="random", confirms=confirms),
+            Started(trial=trial, attempt=1, node="gr1", slurm_job=None, pid=1),
+            Epoch(trial=trial, rmse=rmse, decision="continue", rung=None, epoch=1, seconds=1.0, attempt=1),
+            Ended(trial=trial, **ending),
+        ]
+    study.journal.write_text("".join(record.line() for record in records))
+    frame = refresh(workspace).set_index("trial").sort_index()
+    assert list(frame["kind"]) == ["search", "search", "confirm", "confirm", "confirm"]
+    assert list(frame["rmse"]) == [0.002, 0.0025, 0.003, 0.004, 0.0001]
+    assert list(frame["rmse_mean"].fillna(0)) == pytest.approx([0.003, 0, 0.003, 0.003, 0.003])
+    assert list(frame["rmse_std"].fillna(0)) == pytest.approx([0.001, 0, 0.001, 0.001, 0.001])
+    assert list(frame["n_seeds"]) == [3, 1, 3, 3, 3]
+    assert list(frame["rank"].fillna(0)) == [2, 1, 3, 4, 0]
+
+
+def test_the_final_run_tells_how_far_its_origin_can_be_trusted():
+    one = {"rmse": 0.002, "rmse_mean": None, "rmse_std": None, "n_seeds": 1}
+    assert validation_of(one) == "2.000 mm, of one run"
+    three = {"rmse": 0.002, "rmse_mean": 0.003, "rmse_std": 0.001, "n_seeds": 3}
+    assert validation_of(three) == "3.000 mm, the mean of 3 seeds that spread by 1.000"
 
 
 def test_failed_and_final_rows_and_rows_without_score_have_no_rank():

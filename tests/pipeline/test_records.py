@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StudyError
+from pipeline.jsonl import read_jsonl
 from pipeline.records import (
     Begun,
     Drawn,
@@ -15,7 +16,6 @@ from pipeline.records import (
     Started,
     fold,
     read_journal,
-    read_jsonl,
     record_of,
 )
 
@@ -121,7 +121,10 @@ def test_a_damaged_line_is_refused_by_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"event": "dreamt"}, "event 'dreamt' is not one of study, drawn, started, epoch, lost, ended"),
+        (
+            {"event": "dreamt"},
+            "event 'dreamt' is not one of study, drawn, started, epoch, lost, revived, resumed, held, ended",
+        ),
         ({"event": "lost", "trial": 1}, "not a 'lost' record: .*missing"),
         ({"event": "study", "study": "s", "format": 9}, "format 9; this version reads format 1"),
     ],

@@ -185,9 +185,11 @@ def assert_sound(search: Search) -> None:
     ends = [record.trial for record in records if isinstance(record, Ended)]
     assert len(set(ends)) == len(ends)
     rungs = Rungs(30, 10, 2)
-    for record in epochs:
-        verdict = rungs.decide(record.trial, record.epoch, record.rmse)
-        assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+    for record in records:
+        if isinstance(record, Epoch):
+            verdict = rungs.decide(record.trial, record.epoch, record.rmse)
+            assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+        rungs.take(record)
     board = refresh(Workspace(search.runs))
     assert len(board) == search.trials
     assert board["node"].isin(search.slurm.nodes).all()

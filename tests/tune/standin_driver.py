@@ -1,7 +1,8 @@
 """RUNS DATA TRIALS SECONDS: a real search, Ray and all, whose training function makes its curves up.
 
 The training function resumes as the real one does: it reports what it had done before, then goes on. The
-variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`).
+variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`);
+GPU_HOURS is the study's budget, CONFIRM how many of its best are run again.
 """
 
 import errno
@@ -70,8 +71,9 @@ def meet_fault(trial: int, attempt: int) -> None:
 
 def main() -> None:
     runs, data, trials, pause = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    limit = {"gpu_hours": os.environ.get("GPU_HOURS"), "confirm": os.environ.get("CONFIRM", 0)}
     experiment = Experiment.model_validate(
-        {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH}}
+        {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH, **limit}}
     )
     plan = Plan(Workspace(runs), "s", experiment, "smoke", Workers(2, 1), data, ())
     with LocalRay(plan.workers) as here:

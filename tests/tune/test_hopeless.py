@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import StudyError
+from pipeline.records import TrialState
+from tune.failures import CONSEQUENCES, MAX_LOSSES, teaches
 from tune.journal import Journal
 from tune.study import Study
 
@@ -54,3 +56,36 @@ def test_the_same_error_after_something_has_been_trained_ends_no_search(open_stu
     for _ in range(5):
         fail_next(study, "USER_ERROR", "the same")
     journal.close()
+
+
+def test_every_reason_of_the_leaderboard_has_its_consequence() -> None:
+    promised = "CUDA_OOM HOST_OOM TIMEOUT PREEMPTED NODE_FAIL DIVERGED USER_ERROR BUDGET STOPPED_BY_USER"
+    assert set(CONSEQUENCES) == set(promised.split())
+    again = {reason: consequence.retries for reason, consequence in CONSEQUENCES.items()}
+    assert [reason for reason, retries in again.items() if retries == 0] == [
+        *("CUDA_OOM", "HOST_OOM", "DIVERGED", "USER_ERROR")
+    ]
+    assert again["NODE_FAIL"] == MAX_LOSSES
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "told"),
+    [
+        ("completed", "", True),
+        ("stopped", "BUDGET", True),
+        ("failed", "DIVERGED", True),
+        ("failed", "CUDA_OOM", False),
+        ("failed", "NODE_FAIL", False),
+    ],
+)
+def test_only_what_is_the_settings_own_teaches_the_sampler(status: str, reason: str, told: bool) -> None:
+    trial = TrialState(0, {}, 0, "random", 0.0, status=status, reason=reason)
+    assert teaches(trial) == told
+
+
+@pytest.mark.parametrize("reason", [r for r, c in CONSEQUENCES.items() if c.retries == 0])
+def test_what_would_fail_again_is_not_tried_again(open_study: OpenStudy, reason: str) -> None:
+    study, journal = open_study(trials=1)
+    fail_next(study, reason, "no")
+    journal.close()
+    assert (study.complete, study.trials[0].reason) == (True, reason)

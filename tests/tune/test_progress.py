@@ -68,3 +68,23 @@ def test_values_are_shown_short() -> None:
         "train.loss": "mse",
     }
     assert short(values) == "lr 0.001235, scheduler cosine, loss mse"
+
+
+def test_what_a_budget_ends_says_so(open_study: OpenStudy) -> None:
+    lines: list[str] = []
+
+    def listen(study: Study, record: Record) -> None:
+        lines.append(line_for(study, record) or "")
+
+    study, journal = open_study(listen=listen, gpu_hours=1.0)
+    for number in (0, 1):
+        study.next_trial()
+        study.started(number, 1, "here", None, 1)
+    study.epoch(0, 1, 1, 0.004, 3601.0)
+    study.ended(1, 1, "stopped", "BUDGET", "the budget leaves no time for it")
+    journal.close()
+    assert lines[-2:] == [
+        "trial 0    stopped by the budget, best 4.000 mm at epoch 1",
+        "trial 1    the budget leaves no time for it",
+    ]
+    assert "0 of 1 GPU hours" in status_line(study, workers=2)

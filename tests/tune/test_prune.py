@@ -22,7 +22,7 @@ def test_only_checkpoints_that_are_worth_their_space_stay(paths: StudyPaths) -> 
         run.root.mkdir(parents=True)
         run.best.touch()
         run.latest.touch()
-    prune(paths, trials, keep=2)
+    prune(paths, trials, keep=2, in_line=[2])
     assert {best.parent.name for best in paths.trials.glob("*/best.pt")} == {"0000", "0001", "0002", "0005"}
-    assert {latest.parent.name for latest in paths.trials.glob("*/latest.pt")} == {"0005"}
+    assert {latest.parent.name for latest in paths.trials.glob("*/latest.pt")} == {"0002", "0005"}
     prune(paths, trials, keep=2)

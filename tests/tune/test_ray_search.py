@@ -39,8 +39,10 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def start(runs: Path, data: Path, trials: int, pause: float, fault: str = "") -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "FAULT": fault}
+def start(
+    runs: Path, data: Path, trials: int, pause: float, fault: str = "", **variables: str
+) -> subprocess.Popen[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "FAULT": fault} | variables
     return subprocess.Popen(
         [sys.executable, str(DRIVER), str(runs), str(data), str(trials), str(pause)],
         stdout=subprocess.PIPE,
@@ -83,12 +85,15 @@ def assert_sound(paths: StudyPaths, trials: int) -> None:
     assert (states[3].status, states[3].reason) == ("failed", "DIVERGED")
     epochs = [record for record in records if isinstance(record, Epoch)]
     assert len({(record.trial, record.epoch) for record in epochs}) == len(epochs)
-    ends = [record.trial for record in records if isinstance(record, Ended)]
+    final = (r for r in records if isinstance(r, Ended) and r.reason != "BUDGET")
+    ends = [record.trial for record in final]
     assert len(set(ends)) == len(ends)
     rungs = Rungs(9, 1, 3)
-    for record in epochs:
-        verdict = rungs.decide(record.trial, record.epoch, record.rmse)
-        assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+    for record in records:
+        if isinstance(record, Epoch):
+            verdict = rungs.decide(record.trial, record.epoch, record.rmse)
+            assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+        rungs.take(record)
 
 
 def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) -> None:
@@ -205,3 +210,14 @@ def test_a_full_disk_ends_the_search_which_then_goes_on_with_every_trial(tmp_pat
     output = again.communicate()[0]
     assert again.returncode == 0, output
     assert_sound(paths, 6)
+
+
+def test_a_spent_budget_ends_a_search_which_goes_on_with_a_larger_one(tmp_path: Path, data: Path) -> None:
+    paths = Workspace(tmp_path).study("s")
+    for gpu_hours, pause in (("0.003", 0.5), ("1", 0.05)):
+        driver = start(tmp_path, data, trials=8, pause=pause, GPU_HOURS=gpu_hours)
+        output = driver.communicate()[0]
+        assert driver.returncode == 0, output
+        stopped = [t for t in fold(read_journal(paths.journal)).values() if t.reason == "BUDGET"]
+        assert bool(stopped) == (gpu_hours == "0.003"), output
+    assert_sound(paths, 8)

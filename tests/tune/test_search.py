@@ -36,7 +36,7 @@ def test_a_dry_run_explains_every_choice_and_touches_nothing(
     labels = [line.split()[0] for line in text.splitlines() if line[2] != " "]
     assert labels == [
         *("study", "model", "profile", "executor", "workers", "device", "data"),
-        *("trials", "rungs", "space", "results", "stop", "follow"),
+        *("trials", "rungs", "share", "space", "results", "stop", "follow"),
     ]
     assert "local (no sbatch on PATH)" in text
     assert "rendered on first use; no --data" in " ".join(text.split())
@@ -73,6 +73,39 @@ def test_flags_reach_the_configuration(tmp_path: Path) -> None:
     assert (search.trials, search.epochs, search.grace) == (3, 7, 2)
     assert search.space["train.lr"] == LogUniform(log_uniform=(1e-3, 2e-3))
     assert (plan.experiment.seed, plan.study, plan.workers.count) == (9, "mine", 3)
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_a_budget_is_part_of_the_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke"]
+    text = plan_text(capsys, *command, "--gpu-hours", "2.5", "--deadline", "2999-12-01T08:00")
+    assert "budget     0 of 2.5 GPU hours, until 2999-12-01T08:00" in text
+    assert "whether that is enough is seen after the first epochs" in " ".join(text.split())
+    with pytest.raises(ConfigError, match=r"--deadline 2001-02-03T.* has passed, it is 20"):
+        main([*command, "--deadline", "2001-02-03", "--dry-run"])
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_confirming_is_part_of_the_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke"]
+    text = " ".join(plan_text(capsys, *command, "--confirm", "3").split())
+    assert "confirm the best 3 settings run again at the end, for 3 seeds each" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpu-hours", "0"], "'0': a number above 0 is needed"),
+        (["--gpu-hours", "lots"], "'lots': a number above 0 is needed"),
+        (["--deadline", "tomorrow"], "'tomorrow': a moment is needed, such as 2026-12-01T08:00"),
+    ],
+)
+def test_a_budget_that_is_none_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--model", "resnet50", *arguments])
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_slurm")

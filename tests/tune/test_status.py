@@ -60,6 +60,15 @@ def test_a_studys_trials_best_first_within_eighty_columns(
     assert max(map(len, lines)) <= 80
 
 
+def test_a_study_with_a_budget_tells_what_it_has_used(
+    runs: Path, paths: StudyPaths, open_study: OpenStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, journal = open_study(gpu_hours=2.0)
+    journal.close()
+    Request("s", "smoke", "d", None, study.experiment).write(paths)
+    assert shown(capsys, "--runs", str(runs), "--study", "s")[0].endswith(", 0 of 2 GPU hours")
+
+
 def test_a_running_study_names_its_driver(
     runs: Path, open_study: OpenStudy, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,10 +7,12 @@ import pytest
 from pipeline.config import Experiment
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
-from pipeline.records import Epoch, Record, fold, read_journal
+from pipeline.records import Epoch, Record, Revived, fold, read_journal
 from tune.asha import Rungs
+from tune.chances import Chances
+from tune.failures import MAX_LOSSES
 from tune.journal import Journal
-from tune.study import MAX_LOSSES, Assignment, Study
+from tune.study import Assignment, Study
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
 
@@ -43,10 +45,17 @@ def assert_sound(paths: StudyPaths, experiment: Experiment) -> None:
     assert {trial.status for trial in trials.values()} <= {"completed", "stopped"}
     epochs = [record for record in records if isinstance(record, Epoch)]
     assert len({(record.trial, record.epoch) for record in epochs}) == len(epochs)
-    rungs = Rungs.of(experiment.search)
-    for record in epochs:
-        verdict = rungs.decide(record.trial, record.epoch, record.rmse)
-        assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+    rungs, chances = Rungs.of(experiment.search), Chances(experiment.search)
+    for record in records:
+        if isinstance(record, Epoch):
+            verdict = rungs.decide(record.trial, record.epoch, record.rmse)
+            assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
+        if isinstance(record, Revived):
+            chance = chances.next()
+            assert chance is not None
+            assert (chance.trial, chance.to_end) == (record.trial, record.to_end)
+        rungs.take(record)
+        chances.take(record)
     for trial in trials.values():
         assert sorted(trial.epochs) == list(range(1, len(trial.epochs) + 1))
         assert trial.status == "stopped" or len(trial.epochs) == experiment.search.epochs
@@ -72,20 +81,32 @@ def test_a_trial_is_trained_for_the_studys_epochs_with_its_own_seed(open_study: 
     assert first.config.seed != second.config.seed
 
 
+@pytest.mark.parametrize(("trials", "share"), [(4, 0.25), (2, 0.8)])
 def test_a_journal_cut_anywhere_is_finished_by_the_next_driver(
-    open_study: OpenStudy, paths: StudyPaths
+    open_study: OpenStudy, paths: StudyPaths, trials: int, share: float
 ) -> None:
-    study, journal = open_study(trials=4)
+    study, journal = open_study(trials=trials, share=share)
     run(study)
     journal.close()
     lines = paths.journal.read_bytes().splitlines(keepends=True)
     for whole in range(len(lines)):
         torn = lines[whole][: len(lines[whole]) // 2] if whole % 2 else b""
         paths.journal.write_bytes(b"".join(lines[:whole]) + torn)
-        study, journal = open_study(trials=4)
+        study, journal = open_study(trials=trials, share=share)
         run(study)
         journal.close()
         assert_sound(paths, study.experiment)
+
+
+def test_stopped_trials_go_on_with_what_is_left_of_the_share(
+    open_study: OpenStudy, paths: StudyPaths
+) -> None:
+    study, journal = open_study(share=1)
+    run(study)
+    journal.close()
+    assert_sound(paths, study.experiment)
+    assert {trial.status for trial in study.trials.values()} == {"completed"}
+    assert any(isinstance(record, Revived) for record in read_journal(paths.journal))
 
 
 def test_killed_again_and_again_it_still_ends_with_every_trial(

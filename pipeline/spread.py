@@ -1,0 +1,35 @@
+"""What training a setting again with other seeds tells: the mean and spread of its error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from pipeline.records import TrialState
+
+SEEDS = 3  # runs to the end of each confirmed setting, its first one among them if that was not stopped
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The best RMSE of each of a setting's full runs: mean and sample deviation (metres), and how many."""
+
+    mean: float
+    std: float
+    seeds: int
+
+
+def spreads(trials: Mapping[int, TrialState]) -> dict[int, Spread]:
+    """The spread of every setting that was run to its end at least twice, for each trial that has it."""
+    members: dict[int, list[TrialState]] = {}
+    for trial in trials.values():
+        if trial.confirms is not None:
+            members.setdefault(trial.confirms, [trials[trial.confirms]]).append(trial)
+    found: dict[int, Spread] = {}
+    for group in members.values():
+        scores = [t.best_rmse for t in group if t.status == "completed" and t.best_rmse is not None]
+        if len(scores) > 1:
+            spread = Spread(fmean(scores), stdev(scores), len(scores))
+            found |= {trial.number: spread for trial in group}
+    return found

@@ -1,0 +1,281 @@
+"""Budgets on a virtual clock: workers that train made-up epochs of random length, in no time."""
+
+import heapq
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Experiment, SearchConfig
+from pipeline.paths import StudyPaths
+from pipeline.records import Epoch, Held, Record, TrialState, fold, read_journal
+from tune.budget import BEAT_S, Budget
+from tune.journal import Journal, MemoryJournal
+from tune.prune import prune
+from tune.request import Request, refuse_other
+from tune.study import Assignment, Study
+
+MakeExperiment = Callable[..., Experiment]
+HOUR = 3600.0
+
+
+class Clock:
+    """Seconds since 1970, when a test says so."""
+
+    def __init__(self, now: float = 1e9) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Executor:
+    """Workers that train a study's trials; an epoch takes around 100 s, at random."""
+
+    def __init__(self, study: Study, clock: Clock, workers: int, seed: int = 0) -> None:
+        self._study, self._clock = study, clock
+        self._draw, self._order = random.Random(seed), count()
+        self._names = [f"w{seed}/{clock.now}/{number}" for number in range(workers)]
+        self._idle = workers
+        self._events: list[tuple[float, int, Assignment, float]] = []
+        self.longest_s = 0.0
+        self.began: list[float] = []  # when each epoch began
+
+    def run(self) -> None:
+        """Until the study is complete."""
+        self._study.held(self._names)
+        while not self._study.complete:
+            while self._idle and (assignment := self._study.next_trial()) is not None:
+                decision = self._study.started(assignment.trial, assignment.attempt, "here", None, 1)
+                if decision == "continue":
+                    self._idle -= 1
+                    self._begin_epoch(assignment)
+            if not self._events:
+                continue
+            self._clock.now, _, assignment, seconds = heapq.heappop(self._events)
+            self._study.held(self._names)
+            self._end_epoch(assignment, seconds)
+        self._study.held(())
+
+    def _begin_epoch(self, assignment: Assignment) -> None:
+        seconds = self._draw.uniform(20, 180)
+        self.longest_s = max(self.longest_s, seconds)
+        self.began.append(self._clock.now)
+        heapq.heappush(self._events, (self._clock.now + seconds, next(self._order), assignment, seconds))
+
+    def _end_epoch(self, assignment: Assignment, seconds: float) -> None:
+        study, trial, attempt = self._study, assignment.trial, assignment.attempt
+        epoch = len(study.trials[trial].epochs) + 1
+        rmse = random.Random(assignment.config.hash()).uniform(2e-3, 8e-3) * (1 + 1 / epoch)
+        if study.epoch(trial, attempt, epoch, rmse, seconds) == "stop":
+            self._idle += 1
+        elif epoch == assignment.config.train.epochs:
+            study.ended(trial, attempt, "completed")
+            self._idle += 1
+        else:
+            self._begin_epoch(assignment)
+
+
+def ignore(study: Study, record: Record) -> None:
+    """A listener that does not listen."""
+
+
+def simulate(experiment: Experiment, workers: int, seed: int) -> tuple[Study, Clock, Executor]:
+    clock = Clock()
+    study = Study("s", experiment, MemoryJournal(), ignore, clock=clock)
+    executor = Executor(study, clock, workers, seed)
+    executor.run()
+    return study, clock, executor
+
+
+@pytest.mark.parametrize("kind", ["gpu_hours", "deadline"])
+def test_ten_studies_overrun_their_budget_by_at_most_an_epoch_a_worker(
+    experiment: MakeExperiment, kind: str, record_property: Callable[[str, object], None]
+) -> None:
+    largest = 0.0  # in epochs a worker
+    for seed in range(10):
+        draw = random.Random(seed)
+        workers, budget_h = draw.randint(1, 8), draw.uniform(0.5, 4.0)
+        seconds = budget_h * HOUR / workers
+        limit: dict[str, Any] = {"gpu_hours": budget_h}
+        if kind == "deadline":
+            limit = {"deadline": datetime.fromtimestamp(1e9 + seconds, UTC)}
+        study, clock, executor = simulate(experiment(trials=500, **limit), workers, seed)
+        over_s = clock.now - 1e9 - seconds
+        largest = max(largest, over_s / executor.longest_s)
+        assert over_s <= executor.longest_s
+        assert max(executor.began) < 1e9 + seconds  # nothing begins once it is spent
+        assert over_s > -3 * 180  # and what there is, is used
+        assert study.budget.used_s == pytest.approx(workers * (clock.now - 1e9))
+        assert {t.status for t in study.trials.values()} <= {"completed", "stopped"}
+        assert {t.reason for t in study.trials.values()} <= {"", "BUDGET"}
+    print(f"\nlargest overrun, {kind}: {largest:.2f} epochs a worker")
+    record_property("largest_overrun_epochs_a_worker", largest)
+
+
+def test_no_trial_starts_that_cannot_reach_its_first_rung(experiment: MakeExperiment) -> None:
+    clock = Clock()
+    study = Study("s", experiment(trials=50, grace=3, gpu_hours=1.0), MemoryJournal(), ignore, clock=clock)
+    study.held(["w"])
+    assignment = study.next_trial()
+    assert assignment is not None
+    study.started(0, 1, "here", None, 1)
+    clock.now += 1000
+    study.epoch(0, 1, 1, 0.004, 1000.0)  # 2,600 s are left; a first rung takes 3,000 s, an epoch 1,000 s
+    assert study.next_trial() is None
+    assert not study.complete
+    clock.now += 1000
+    assert study.epoch(0, 1, 2, 0.003, 1000.0) == "continue"
+    clock.now += 1000
+    assert study.epoch(0, 1, 3, 0.003, 1000.0) == "stop"
+    assert (study.trials[0].status, study.trials[0].reason) == ("stopped", "BUDGET")
+    assert study.trials[0].message == "the budget leaves no time for it: 0.833 of 1 GPU hours"
+    assert (study.complete, study.left) == (True, 0)
+
+
+def test_a_trial_that_waited_too_long_for_its_worker_does_not_begin(experiment: MakeExperiment) -> None:
+    clock = Clock()
+    deadline = datetime.fromtimestamp(clock.now + 60, UTC)
+    study = Study("s", experiment(deadline=deadline), MemoryJournal(), ignore, clock=clock)
+    assert study.next_trial() is not None
+    clock.now += 60
+    assert study.overdue
+    assert study.started(0, 1, "here", None, 1) == "stop"
+    assert study.trials[0].reason == "BUDGET"
+
+
+def test_trials_whose_workers_never_came_are_ended_with_the_search(experiment: MakeExperiment) -> None:
+    clock = Clock()
+    deadline = datetime.fromtimestamp(clock.now + 60, UTC)
+    study = Study("s", experiment(deadline=deadline), MemoryJournal(), ignore, clock=clock)
+    study.next_trial()
+    study.next_trial()
+    assert not study.overdue
+    clock.now += 60
+    study.close()
+    assert study.complete
+    assert [trial.reason for trial in study.trials.values()] == ["BUDGET", "BUDGET"]
+
+
+def epochs_of(trials: dict[int, TrialState]) -> int:
+    return sum(len(trial.epochs) for trial in trials.values())
+
+
+def test_a_spent_study_is_complete_until_its_budget_grows(
+    experiment: MakeExperiment, paths: StudyPaths
+) -> None:
+    clock, before = Clock(), 0
+    for seed, gpu_hours in enumerate((0.5, 1.0, 20.0)):
+        with Journal(paths) as journal:
+            study = Study("s", experiment(gpu_hours=gpu_hours), journal, ignore, clock=clock)
+            assert not study.complete
+            Executor(study, clock, 2, seed).run()
+        with Journal(paths) as journal:
+            study = Study("s", experiment(gpu_hours=gpu_hours), journal, ignore, clock=clock)
+            assert study.complete
+        trials = fold(read_journal(paths.journal))
+        assert epochs_of(trials) > before
+        assert all(sorted(t.epochs) == list(range(1, len(t.epochs) + 1)) for t in trials.values())
+        before = epochs_of(trials)
+        clock.now += 10 * HOUR  # nobody pays for the time between
+    assert len(trials) == 6
+    assert not any(trial.reason for trial in trials.values())
+    assert study.budget.used_s < 20 * HOUR
+
+
+def test_what_a_trial_needs_to_go_on_waits_with_it(
+    experiment: MakeExperiment, paths: StudyPaths, tmp_path: Path
+) -> None:
+    clock = Clock()
+    with Journal(paths) as journal:
+        study = Study("s", experiment(gpu_hours=0.5), journal, ignore, clock=clock)
+        Executor(study, clock, 2).run()
+    stopped = [trial.number for trial in study.trials.values() if trial.reason == "BUDGET"]
+    assert stopped
+    for number in study.trials:
+        run = paths.trial(number)
+        run.root.mkdir(parents=True)
+        run.latest.touch()
+    prune(paths, study.trials.values(), keep=1)
+    assert [number for number in study.trials if paths.trial(number).latest.exists()] == stopped
+
+
+def held(time: float, *workers: str) -> Held:
+    return Held(time=time, workers=list(workers))
+
+
+@pytest.mark.parametrize(
+    ("records", "used_s"),
+    [
+        ([held(0, "a", "b"), held(50, "a", "b")], 100),
+        ([held(0, "a"), held(50, "a", "b"), held(70, "b")], 70 + 20),
+        ([held(0, "a"), held(50, "a"), held(1000, "b"), held(1010, "b")], 50 + BEAT_S + 10),  # killed
+        ([held(0, "17"), held(50, "17"), held(1000), held(1010, "17")], 1010),  # outlived its driver
+        ([held(0, "a"), held(50), held(1000, "b"), held(1010, "b")], 50 + 10),
+        ([held(50, "a"), held(20, "a")], 0),  # a clock that was set back
+    ],
+)
+def test_what_was_used_is_a_fold_over_the_journal(records: list[Record], used_s: float) -> None:
+    assert Budget.from_journal(SearchConfig(gpu_hours=1), records).used_s == used_s
+
+
+def test_held_workers_are_recorded_when_they_change_and_now_and_then() -> None:
+    clock = Clock()
+    budget = Budget(SearchConfig(), clock)
+
+    def written(*workers: str) -> bool:
+        record = budget.report(workers)
+        if record is not None:
+            budget.take(Held(time=clock.now, workers=record.workers))
+        return record is not None
+
+    assert written("a")
+    assert not written("a")
+    assert written("a", "b")
+    clock.now += BEAT_S
+    assert written("b", "a")
+    clock.now += 5
+    assert budget.used_s == 2 * BEAT_S + 2 * 5
+    assert written()
+
+
+def test_without_a_limit_everything_fits() -> None:
+    budget = Budget.from_journal(SearchConfig(), [epoch(1e6)])
+    assert (budget.fits(1e9), budget.trials(1)) == (True, float("inf"))
+    assert (budget.limited, budget.text()) == (False, "")
+
+
+def epoch(seconds: float) -> Epoch:
+    return Epoch(trial=0, attempt=1, epoch=1, rmse=1, seconds=seconds, decision="continue", rung=None)
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [
+        ([], "whether that is enough is seen after the first epochs"),
+        ([epoch(36)], "all that is left to train takes about 1 GPU hours and fits"),
+        ([epoch(72)], "all that is left to train takes about 2 GPU hours and does not fit"),
+    ],
+)
+def test_a_plan_can_tell_whether_it_fits_once_an_epoch_was_measured(records: list[Record], told: str) -> None:
+    budget = Budget.from_journal(SearchConfig(gpu_hours=1.5), records)
+    assert budget.text() == "0 of 1.5 GPU hours"
+    assert budget.prospect(100, workers=1).startswith(told)
+
+
+def test_another_budget_is_no_other_request(experiment: MakeExperiment) -> None:
+    moment = datetime(2026, 12, 1, 8, tzinfo=UTC)
+    old = Request("s", "full", "d", None, experiment(gpu_hours=1.0, deadline=moment))
+    refuse_other(old, Request("s", "full", "d", None, experiment(gpu_hours=0.5)))
+
+
+def test_a_deadline_without_an_offset_is_local_time() -> None:
+    naive = SearchConfig.model_validate({"deadline": "2026-12-01T08:00"}).deadline
+    assert naive is not None
+    assert naive == datetime(2026, 12, 1, 8).astimezone()
+    given = SearchConfig.model_validate({"deadline": "2026-12-01T08:00+05:00"}).deadline
+    assert given == datetime(2026, 12, 1, 3, tzinfo=UTC)

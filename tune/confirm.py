@@ -1,0 +1,55 @@
+"""Runs that confirm the best of a search: the same settings with other seeds, to their end.
+
+A search picks the lowest of many errors, which is lower than that setting deserves. The mean over SEEDS
+seeds tells what it is worth; the spread tells whether the next one is any worse. Which trials are confirmed
+is a function of the journal: the best of those the search has ended with. No Ray here.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from pipeline.records import Drawn, TrialState
+from pipeline.spread import SEEDS
+from tune.ranking import best_first
+from tune.space import MAX_SEED
+
+
+def next_repeat(trials: Mapping[int, TrialState], top: int) -> Drawn | None:
+    """The next run to confirm one of the best `top` trials; None if each has all of its runs."""
+    for original, drawn in _missing(trials, top):
+        return Drawn(
+            trial=len(trials),
+            values=original.values,
+            seed=fresh_seed(original.seed, drawn + 1),
+            source="confirm",
+            confirms=original.number,
+        )
+    return None
+
+
+def repeats_left(trials: Mapping[int, TrialState], top: int) -> int:
+    """How many runs are still to be drawn."""
+    return sum(_runs(original) - drawn for original, drawn in _missing(trials, top))
+
+
+def _missing(trials: Mapping[int, TrialState], top: int) -> Iterator[tuple[TrialState, int]]:
+    """The trials to confirm that lack runs, and how many each has been given."""
+    if not top:
+        return
+    given = Counter(trial.confirms for trial in trials.values())
+    for original in best_first(trials.values())[:top]:
+        if given[original.number] < _runs(original):
+            yield original, given[original.number]
+
+
+def _runs(original: TrialState) -> int:
+    """A run that was stopped says too little to be one of them."""
+    return SEEDS - (original.status == "completed")
+
+
+def fresh_seed(seed: int, repeat: int) -> int:
+    """The seed of a trial's nth repeat."""
+    return random.Random(f"{seed}/{repeat}").randrange(MAX_SEED)

@@ -1,0 +1,110 @@
+"""What follows from each failure of a trial, and when a failure is the request's and ends the search.
+
+Whatever happens, a trial is one of the study's trials, and the time that its workers were held is paid for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import StudyError
+from pipeline.records import TrialState
+
+MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
+MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that Slurm answers for count too
+MAX_FALSE_STARTS = 5
+MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What a reason means for its trial.
+
+    retries: how often it is tried again, from its last checkpoint; None: as often as it happens. teaches:
+    whether the sampler is told of the setting: that it failed, or what it had reached by then.
+    """
+
+    retries: int | None
+    teaches: bool
+
+
+CONSEQUENCES = {
+    # training has split the batch as far as it goes; a larger GPU would do, so it says nothing of the setting
+    "CUDA_OOM": Consequence(retries=0, teaches=False),
+    # as Python sees it; a process that the system kills for its memory is a lost worker
+    "HOST_OOM": Consequence(retries=0, teaches=False),
+    # Slurm's doing: the worker's job reached its limit, or had to make room; counts as a loss after
+    # MAX_FRUITLESS in a row
+    "TIMEOUT": Consequence(retries=None, teaches=False),
+    "PREEMPTED": Consequence(retries=None, teaches=False),
+    # the worker is gone; where Slurm says that it took it away, that does not count
+    "NODE_FAIL": Consequence(retries=MAX_LOSSES, teaches=False),
+    # the same numbers would come again
+    "DIVERGED": Consequence(retries=0, teaches=True),
+    # an error in the code or the request: the first trials all failing of it end the search
+    "USER_ERROR": Consequence(retries=0, teaches=False),
+    # goes on when there is more of it
+    "BUDGET": Consequence(retries=None, teaches=True),
+    # the same command resumes it
+    "STOPPED_BY_USER": Consequence(retries=None, teaches=False),
+}
+
+
+def teaches(trial: TrialState) -> bool:
+    """Whether the sampler is told of a trial."""
+    known = CONSEQUENCES.get(trial.reason)
+    return trial.status != "failed" or (known is not None and known.teaches)
+
+
+def is_known_loss(trial: TrialState, attempt: int) -> bool:
+    """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
+    begun = len(trial.attempts)
+    return attempt < begun or (attempt == begun and trial.status == "waiting")
+
+
+def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
+    """Spares the trials that are left an error that is not theirs.
+
+    Raises StudyError if the first trials have all failed of the same error.
+    """
+    trials = list(trials)
+    if any(trial.epochs for trial in trials):
+        return
+    ended = [trial for trial in trials if not trial.unfinished]
+    if len(ended) < MAX_SAME_FAILURES:
+        return
+    if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
+        raise StudyError(
+            f"study {study}: the first {len(ended)} trials failed of the same error, and the others "
+            f"would too:\n{ended[0].message.strip()}\n"
+            "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "
+            "if it stays, the same command goes on with the trials that are left"
+        )
+
+
+def _cause(trial: TrialState) -> str:
+    """What a trial failed of, without the numbers that tell it from others."""
+    return re.sub(r"\d+", "#", trial.message.strip().rpartition("\n")[2])
+
+
+class FalseStarts:
+    """Workers that died before they could begin: no trial's fault, and if it goes on, everybody's problem."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0
+
+    def none(self) -> None:
+        """A worker has begun."""
+        self._in_a_row = 0
+
+    def one_more(self, message: str, log: object) -> None:
+        """Raises StudyError if that goes on; `log`: where to read more."""
+        self._in_a_row += 1
+        if self._in_a_row > MAX_FALSE_STARTS:
+            raise StudyError(
+                f"{self._in_a_row} workers in a row died before they could begin a trial; "
+                f"the last one: {message}. No trial was lost: mend that and give the same command again "
+                f"(all they said is in {log})"
+            )
