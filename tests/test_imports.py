@@ -7,8 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    "pipeline.errors pipeline.units pipeline.paths pipeline.cli pipeline.signals pipeline.gpumemory "
-    "pipeline.section pipeline.augment_config pipeline.schedule_config pipeline.config pipeline.configfile",
+    "pipeline.errors pipeline.units pipeline.packpaths pipeline.paths pipeline.cli pipeline.signals "
+    "pipeline.gpumemory pipeline.section pipeline.augment_config pipeline.schedule_config "
+    "pipeline.config pipeline.configfile",
     "pipeline.jsonl pipeline.records pipeline.spread pipeline.provenance",
     "pipeline.data pipeline.models pipeline.optim pipeline.schedule pipeline.losses pipeline.metrics "
     "pipeline.device pipeline.checkpoint pipeline.progress pipeline.microbatch pipeline.ema",

@@ -1,7 +1,7 @@
 """The packed data set: flat arrays that are written once and memory-mapped ever after.
 
 Legend: 9HW = views 0, 1, 2, each red, green, blue; 3HW = depth of views 0, 1, 2 in millimetres; 12 = index,
-middle, ring, thumb, each x, y, z in metres. `pipeline.paths.PackPaths` lists the files.
+middle, ring, thumb, each x, y, z in metres. `pipeline.packpaths.PackPaths` lists the files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.configfile import validated
 from pipeline.data.channels import COORDINATES, RGB_CHANNELS, VIEWS
 from pipeline.data.moments import ROWS, SUMS, sample_moments
 from pipeline.errors import ConfigError, DataError
-from pipeline.paths import PackPaths, SplitPaths
+from pipeline.packpaths import PackPaths, SplitPaths
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Meta(Strict):
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """Read-only memory maps of one split, as `pipeline.paths.SplitPaths` describes them."""
+    """Read-only memory maps of one split, as `pipeline.packpaths.SplitPaths` describes them."""
 
     rgb: NDArray[np.uint8]
     depth: NDArray[np.uint16]

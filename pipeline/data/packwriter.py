@@ -24,7 +24,8 @@ from pipeline.data.freshfolder import fresh_folder
 from pipeline.data.moments import ROWS, SUMS
 from pipeline.data.packed import Meta, Sample, Summary, summarise
 from pipeline.errors import DataError
-from pipeline.paths import PackPaths, SplitPaths, write_text_atomically
+from pipeline.packpaths import PackPaths, SplitPaths
+from pipeline.paths import write_text_atomically
 from pipeline.units import BYTES_PER_GB
 
 

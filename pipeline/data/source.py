@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipeline.config import TwinConfig
 from pipeline.errors import DataError
-from pipeline.paths import PackPaths, Workspace
+from pipeline.packpaths import PackPaths
+from pipeline.paths import Workspace
 
 
 def twin_paths(workspace: Workspace, twin: TwinConfig) -> PackPaths:
