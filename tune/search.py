@@ -34,6 +34,19 @@ def build_parser() -> argparse.ArgumentParser:
     cli.add_data(parser, "a rendered stand-in under RUNS/data")
     cli.add_runs(parser)
     parser.add_argument("--profile", choices=("smoke", "full"), help="default: full with a GPU, else smoke")
+    _add_where(parser)
+    _add_limits(parser)
+    parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
+    parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
+    cli.add_overrides(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")
+    parser.add_argument(
+        "--follow", action="store_true", help="on a cluster: show its output; Ctrl-C leaves it running"
+    )
+    return parser
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executor",
         choices=("local", "slurm"),
@@ -47,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=cli.positive, metavar="N", help="trials at a time (default: see the plan)"
     )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gpu-hours",
         type=positive_number,
@@ -65,14 +81,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="K",
         help="run the best K again with other seeds, to trust the winner; may be added later",
     )
-    parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
-    parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
-    cli.add_overrides(parser)
-    parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")
-    parser.add_argument(
-        "--follow", action="store_true", help="on a cluster: show its output; Ctrl-C leaves it running"
-    )
-    return parser
 
 
 def positive_number(text: str) -> float:

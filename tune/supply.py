@@ -80,8 +80,9 @@ class Supply:
     def resumable(self, trials: Trials) -> list[int]:
         """The trials that a smaller budget has stopped and this one lets go on, best first."""
         stopped = [trial for trial in trials.values() if trial.reason == "BUDGET"]
-        ranked = best_first(stopped) + [trial for trial in stopped if trial.best_rmse is None]
-        return [trial.number for trial in ranked if self.affords(trial)]
+        ranked = [trial.number for trial in best_first(stopped)]  # without those that confirm others
+        others = [trial.number for trial in stopped if trial.number not in ranked]
+        return [number for number in ranked + others if self.affords(trials[number])]
 
     def draw(self, trials: Trials) -> Drawn | None:
         """A new trial; shows whether the space is exhausted."""

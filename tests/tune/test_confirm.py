@@ -17,6 +17,7 @@ from tune.progress import line_for, status_line
 from tune.ranking import most_trusted
 from tune.request import Request, refuse_other
 from tune.study import Assignment, Study
+from tune.supply import Supply
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
 MakeExperiment = Callable[..., Experiment]
@@ -204,3 +205,14 @@ def test_journals_of_before_can_be_read(paths: StudyPaths) -> None:
     paths.journal.write_text(line)
     assert "confirms" not in line
     assert fold(read_journal(paths.journal))[0].confirms is None
+
+
+def test_a_repeat_that_a_budget_stopped_goes_on_under_a_larger_one(experiment: MakeExperiment) -> None:
+    supply = Supply("s", experiment(confirm=1), None, lambda: 0.0)
+    trials = {
+        0: TrialState(0, {}, 0, "random", 0.0, status="completed", best_rmse=0.003),
+        1: TrialState(1, {}, 1, "random", 0.0, 0, status="stopped", reason="BUDGET", best_rmse=0.004),
+        2: TrialState(2, {}, 2, "random", 0.0, 0, status="stopped", reason="BUDGET"),
+        3: TrialState(3, {}, 3, "random", 0.0, status="stopped", reason="BUDGET", best_rmse=0.005),
+    }
+    assert supply.resumable(trials) == [3, 1, 2]

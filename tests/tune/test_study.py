@@ -10,7 +10,7 @@ from pipeline.paths import StudyPaths
 from pipeline.records import Epoch, Record, Revived, fold, read_journal
 from tune.asha import Rungs
 from tune.chances import Chances
-from tune.failures import MAX_LOSSES
+from tune.failures import MAX_FRUITLESS, MAX_LOSSES
 from tune.journal import Journal
 from tune.study import Assignment, Study
 
@@ -202,6 +202,19 @@ def test_a_loss_that_is_no_fault_of_the_trial_is_not_held_against_it(open_study:
     run(study)
     journal.close()
     assert (study.trials[0].status, study.trials[0].losses) == ("completed", 0)
+
+
+def test_losses_without_an_epoch_are_held_against_a_trial_in_the_end(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    attempts = 0
+    while not study.complete:
+        attempts += 1
+        assert study.next_trial() is not None
+        study.started(0, attempts, "here", "17", 1)
+        study.lost(0, attempts, "its Slurm job 17 is ending", counted=False)
+    journal.close()
+    assert attempts == MAX_FRUITLESS + MAX_LOSSES + 1
+    assert (study.trials[0].status, study.trials[0].reason) == ("failed", "NODE_FAIL")
 
 
 def test_the_loss_of_an_attempt_counts_once_and_does_not_take_its_successor(open_study: OpenStudy) -> None:
