@@ -16,7 +16,7 @@ from typing import Protocol
 from slurm.cluster import PoolConfig
 from slurm.errors import SlurmError
 from slurm.queue import Job
-from slurm.watch import REASONS
+from slurm.watch import UNTOLD, why
 from tune.place import Demand
 
 MAX_STILLBORN = 3  # workers in a row that end before they join: the next would too
@@ -24,7 +24,6 @@ REST_S = 600.0  # after those, where others work: one bad node must not end a se
 ABSENT_S = 120.0  # beyond rejoin_s, how long a running worker may be no node of this Ray
 MAX_REFUSED = 5  # submissions in a row, while no worker lives
 COMPLETING = "COMPLETING"
-NO_REASON = ("", "None")  # Slurm has not looked at the job yet
 BLAMELESS = {  # what ends a worker through no fault of its trial's
     "CANCELLED": "was cancelled",
     "PREEMPTED": "was preempted",
@@ -125,11 +124,10 @@ class Pool:
 
     def _tell_why_nothing_runs(self, jobs: Collection[Job]) -> None:
         """What the search waits for, when that changes."""
-        reasons = [job.reason for job in jobs if job.pending and job.reason not in NO_REASON]
+        reasons = [job.reason for job in jobs if job.pending and job.reason not in UNTOLD]
         waits = reasons[0] if reasons and not any(job.running for job in jobs) else ""
         if waits and waits != self._waits:
-            meaning = f": {REASONS[waits]}" if waits in REASONS else ""
-            self.tell(f"waiting for Slurm to start {len(reasons)} of its jobs ({waits}{meaning})")
+            self.tell(f"waiting for Slurm to start {len(reasons)} of its jobs ({why(waits)})")
         self._waits = waits
 
     def _ended(self, worker: Worker) -> None:
