@@ -15,20 +15,6 @@ pytestmark = pytest.mark.cluster
 STAYS = "sleep 300 & (setsid nohup sleep 300 &) ; srun sleep 300"
 
 
-def traces(root: Path) -> list[int]:
-    """Processes whose arguments or environment name a cluster's directory."""
-    found = []
-    for stat in processes.all_processes():
-        folder = Path(f"/proc/{stat.process.pid}")
-        try:
-            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-        except OSError:
-            continue
-        if f"{root}/".encode() in told:
-            found.append(stat.process.pid)
-    return found
-
-
 def environment(pid: int) -> dict[str, str]:
     found = processes.read_stat(pid)
     return processes.environment(found.process) if found else {}
@@ -60,8 +46,10 @@ def test_a_lost_node_takes_its_processes_along_and_returns(on_slurm_without_acco
     cluster.wait_for_state(lost, "RUNNING")
     cluster.wait_for_state(stays, "RUNNING")
     cluster.lose_node("gr3")
-    assert not [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr3"]
-    assert [pid for pid in traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr1"]
+    assert not [
+        pid for pid in processes.traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr3"
+    ]
+    assert [pid for pid in processes.traces(cluster.root) if environment(pid).get("SLURMD_NODENAME") == "gr1"]
     assert cluster.state(lost) == "RUNNING"  # the controller has not noticed yet
     cluster.declare_lost("gr3")
     cluster.return_node("gr3")
@@ -87,8 +75,8 @@ def test_nothing_is_left_of_a_cluster_that_ends_with_jobs_running() -> None:
         jobs = [cluster.submit(STAYS) for _ in cluster.nodes]
         for job in jobs:
             cluster.wait_for_state(job, "RUNNING")
-        assert len(traces(cluster.root)) > 3 * len(jobs)
-    assert traces(cluster.root) == []
+        assert len(processes.traces(cluster.root)) > 3 * len(jobs)
+    assert processes.traces(cluster.root) == []
     assert not cluster.root.exists()
 
 
@@ -115,14 +103,14 @@ def test_up_and_down_by_hand(by_hand: Callable[..., str]) -> None:
         by_hand("-m", "tests.cluster", "down")
     assert nodes.stdout.strip() == "3"
     root = Path(exports.partition("SLURM_CONF='")[2].partition("'")[0]).parent
-    assert traces(root) == []
+    assert processes.traces(root) == []
     assert not root.exists()
 
 
 def test_down_ends_what_killed_tests_left(by_hand: Callable[..., str]) -> None:
     killed = "from tests.cluster import SlurmCluster; c = SlurmCluster(False); c.start(); print(c.root)"
     root = Path(by_hand("-c", killed).strip())
-    assert traces(root)
+    assert processes.traces(root)
     assert by_hand("-m", "tests.cluster", "down") == f"ended the cluster in {root}\n"
-    assert traces(root) == []
+    assert processes.traces(root) == []
     assert not root.exists()

@@ -130,18 +130,3 @@ def processes_of(job: str) -> list[processes.Process]:
     stats = processes.all_processes()
     found = [stat.process for stat in stats if processes.environment(stat.process).get("SLURM_JOB_ID") == job]
     return [process for process in found if process.is_alive()]
-
-
-def traces(runs: Path) -> list[str]:
-    """What still lives of searches in `runs`: processes that name it, and folders of those that did."""
-    named = f"{runs}/".encode()
-    found = []
-    for stat in processes.all_processes():
-        folder = Path(f"/proc/{stat.process.pid}")
-        try:
-            told = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
-        except OSError:
-            continue
-        if named in told:
-            found.append(f"process {stat.process.pid} ({stat.name})")
-    return found

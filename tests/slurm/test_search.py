@@ -17,9 +17,9 @@ from pipeline.paths import Workspace
 from pipeline.records import Ended, Epoch, Lost, Started, fold, read_journal
 from slurm.queue import Queue
 from slurm.submit import job_name
-from tests.cluster import SlurmCluster
+from tests.cluster import SlurmCluster, processes
 from tests.slurm.ports import METHODS, UNAUTHENTICATED, call, http_status, listening_ports
-from tests.slurm.searches import ROOT, Search, processes_of, traces
+from tests.slurm.searches import ROOT, Search, processes_of
 from tune.journal import read_driver
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -37,7 +37,7 @@ def runs(tmp_path: Path) -> Iterator[Path]:
 
 def assert_no_trace(runs: Path) -> None:
     deadline = time.monotonic() + AGENTS_LEAVE_S
-    while left := traces(runs):
+    while left := processes.traces(runs):
         assert time.monotonic() < deadline, left
         time.sleep(0.5)
 
@@ -206,8 +206,6 @@ def assert_locked(search: Search, driver: int) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    from tests.cluster import processes
-
     return [process.pid for process in processes.trees_below([processes.identify(pid)])]
 
 
