@@ -16,10 +16,11 @@ from pipeline.errors import PipelineError
 from pipeline.models import arch
 from pipeline.paths import RunPaths, StudyPaths, Workspace, write_text_atomically
 from pipeline.progress import EpochRecord, Progress
-from pipeline.records import TrialState, fold, read_journal
+from pipeline.records import read_journal
 from pipeline.runrecord import read_epochs, read_json, read_run
 from pipeline.schedule import label
 from pipeline.spread import Spread, spreads
+from pipeline.trials import TrialState, fold
 
 SECONDS_PER_HOUR = 3600.0
 SHORT_FINGERPRINT = 8

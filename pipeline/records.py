@@ -1,7 +1,7 @@
-"""The journal of a study: its records, and the fold that turns them into the state of every trial.
+"""The journal of a study: its records, line by line.
 
 One JSON object a line, each with `event` and `time` (seconds since 1970, UTC). The search writes them
-(tune.journal); the search, its status and the leaderboard read them through `fold`, so that they agree.
+(tune.journal); pipeline.trials folds them into the state of every trial.
 An RMSE that is not finite is written as null and read as nan.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,8 +22,6 @@ FORMAT = 1
 Decision = Literal["continue", "stop"]
 Source = Literal["configured", "random", "tpe", "confirm"]
 EndStatus = Literal["completed", "stopped", "failed"]
-Status = Literal["waiting", "running", "completed", "stopped", "failed"]
-UNFINISHED: tuple[Status, ...] = ("waiting", "running")
 
 
 def seconds_now() -> float:
@@ -165,113 +162,6 @@ class Ended(Record):
 KINDS: dict[str, type[Record]] = {
     kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
 }
-
-
-@dataclass
-class TrialState:
-    """What the records say about one trial."""
-
-    number: int
-    values: dict[str, Any]
-    seed: int
-    source: Source
-    drawn: float
-    confirms: int | None = None
-    status: Status = "waiting"
-    attempts: list[Started] = field(default_factory=list)
-    losses: int = 0
-    fruitless: int = 0  # losses in a row without a new epoch
-    epochs: dict[int, float] = field(default_factory=dict)  # validation RMSE in metres, by epoch from 1
-    seconds: float = 0.0  # spent in the epochs that count
-    rung: int | None = None  # the highest rung it was judged at, from 1
-    best_rmse: float | None = None
-    best_epoch: int | None = None
-    finished: float | None = None
-    reason: str = ""
-    message: str = ""
-
-    @property
-    def started(self) -> float | None:
-        """When the first attempt began."""
-        return self.attempts[0].time if self.attempts else None
-
-    @property
-    def last(self) -> float | None:
-        """The newest epoch's RMSE in metres."""
-        return self.epochs[max(self.epochs)] if self.epochs else None
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether it still has to run."""
-        return self.status in UNFINISHED
-
-    def start(self, record: Started) -> None:
-        """Takes a new attempt."""
-        self.attempts.append(record)
-        self.status = "running"
-
-    def lose(self, record: Lost) -> None:
-        """Takes the loss of the attempt's worker."""
-        self.losses += record.counted
-        self.fruitless += 1
-        self.status = "waiting"
-
-    def revive(self) -> None:
-        """Goes on after its end."""
-        self.status, self.finished = "waiting", None
-        self.reason = self.message = ""
-
-    def add(self, record: Epoch) -> None:
-        """Takes an epoch; one that is known already changes nothing."""
-        if record.epoch in self.epochs:
-            return
-        self.epochs[record.epoch] = record.rmse
-        self.fruitless = 0
-        self.seconds += record.seconds
-        self.rung = record.rung if record.rung is not None else self.rung
-        if math.isfinite(record.rmse) and (self.best_rmse is None or record.rmse < self.best_rmse):
-            self.best_rmse, self.best_epoch = record.rmse, record.epoch
-        if record.decision == "stop":
-            self.end(Ended(time=record.time, trial=self.number, status="stopped"))
-
-    def end(self, record: Ended) -> None:
-        """Takes the end; the first one counts."""
-        if self.unfinished:
-            self.status, self.finished = record.status, record.time
-            self.reason, self.message = record.reason, record.message
-
-
-def fold(records: Iterable[Record]) -> dict[int, TrialState]:
-    """The state of every trial, by number. Raises StudyError for a record of a trial that was never drawn."""
-    trials: dict[int, TrialState] = {}
-    for record in records:
-        advance(trials, record)
-    return trials
-
-
-def advance(trials: dict[int, TrialState], record: Record) -> None:
-    """One step of the fold, in place."""
-    match record:
-        case Drawn():
-            trials[record.trial] = TrialState(
-                record.trial, record.values, record.seed, record.source, record.time, record.confirms
-            )
-        case Started():
-            _known(trials, record.trial).start(record)
-        case Epoch():
-            _known(trials, record.trial).add(record)
-        case Lost():
-            _known(trials, record.trial).lose(record)
-        case Revived() | Resumed():
-            _known(trials, record.trial).revive()
-        case Ended():
-            _known(trials, record.trial).end(record)
-
-
-def _known(trials: dict[int, TrialState], number: int) -> TrialState:
-    if number not in trials:
-        raise StudyError(f"the journal speaks of trial {number}, which was never drawn: it is damaged")
-    return trials[number]
 
 
 def read_journal(path: Path) -> list[Record]:

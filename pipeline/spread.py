@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from pipeline.records import TrialState
+from pipeline.trials import TrialState
 
 SEEDS = 3  # runs to the end of each confirmed setting, its first one among them if that was not stopped
 

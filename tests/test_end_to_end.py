@@ -17,7 +17,8 @@ from pipeline.data.pack import open_pack
 from pipeline.data.split import split_indices
 from pipeline.paths import Workspace
 from pipeline.predict import rmse_m
-from pipeline.records import Epoch, fold, read_journal
+from pipeline.records import Epoch, read_journal
+from pipeline.trials import fold
 from tune.journal import read_driver
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]

@@ -10,7 +10,7 @@ LAYERS = [
     "pipeline.errors pipeline.units pipeline.packpaths pipeline.paths pipeline.cli pipeline.signals "
     "pipeline.gpumemory pipeline.section pipeline.augment_config pipeline.schedule_config "
     "pipeline.config pipeline.configfile",
-    "pipeline.jsonl pipeline.records pipeline.spread pipeline.provenance",
+    "pipeline.jsonl pipeline.records pipeline.trials pipeline.spread pipeline.provenance",
     "pipeline.data pipeline.models pipeline.optim pipeline.schedule pipeline.losses pipeline.metrics "
     "pipeline.device pipeline.checkpoint pipeline.progress pipeline.microbatch pipeline.ema",
     "pipeline.state pipeline.meter pipeline.stepper pipeline.runrecord pipeline.trainer pipeline.train "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pipeline.config import SearchConfig
 from pipeline.errors import ConfigError
 from pipeline.paths import StudyPaths
-from pipeline.records import TrialState, fold, read_journal, seconds_now
+from pipeline.records import read_journal, seconds_now
 from pipeline.spread import SEEDS
+from pipeline.trials import TrialState, fold
 from tune.budget import Budget, clock_text
 from tune.request import Request
 

@@ -20,7 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.config import SearchConfig
-from pipeline.records import Drawn, Ended, Epoch, Record, Revived, TrialState
+from pipeline.records import Drawn, Ended, Epoch, Record, Revived
+from pipeline.trials import TrialState
 from tune.asha import milestones, quantile
 
 AT_ONCE = 0.25  # chances at a time, per square root of the number of trials

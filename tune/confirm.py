@@ -11,8 +11,9 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from pipeline.records import Drawn, TrialState
+from pipeline.records import Drawn
 from pipeline.spread import SEEDS
+from pipeline.trials import TrialState
 from tune.ranking import best_first
 from tune.space import MAX_SEED
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.paths import StudyPaths
-from pipeline.records import TrialState
+from pipeline.trials import TrialState
 from tune.progress import mm, short_value
 
 

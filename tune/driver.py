@@ -14,8 +14,9 @@ from pipeline.errors import StudyError
 from pipeline.leaderboard import refresh
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.provenance import Purpose, commit
-from pipeline.records import Ended, Epoch, Record, TrialState
+from pipeline.records import Ended, Epoch, Record
 from pipeline.spread import spreads
+from pipeline.trials import TrialState
 from pipeline.units import to_mm
 from tune.check import Facts, check_data
 from tune.journal import Journal

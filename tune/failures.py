@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import StudyError
-from pipeline.records import TrialState
+from pipeline.trials import TrialState
 
 MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
 MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that Slurm answers for count too

@@ -21,8 +21,9 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.config import Scheduler
-from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started, TrialState
+from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started
 from pipeline.schedule import label
+from pipeline.trials import TrialState
 from pipeline.units import to_mm
 from tune.ranking import most_trusted
 from tune.study import Study

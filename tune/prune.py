@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 
 from pipeline.paths import StudyPaths
-from pipeline.records import TrialState
+from pipeline.trials import TrialState
 from tune.ranking import best_first
 
 

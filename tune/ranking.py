@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pipeline.records import TrialState
 from pipeline.spread import spreads
+from pipeline.trials import TrialState
 
 
 def best_first(trials: Iterable[TrialState]) -> list[TrialState]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from pipeline.records import TrialState
+from pipeline.trials import TrialState
 from tune.curves import Curve, Metric, Table
 from tune.study import Assignment, Study
 

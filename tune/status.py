@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipeline.paths import StudyPaths, Workspace
-    from pipeline.records import TrialState
+    from pipeline.trials import TrialState
 
 WATCH_EVERY_S = 2.0
 MIN_WIDTH = 80
@@ -142,7 +142,8 @@ def slurm_line(name: str) -> str:
 
 def trials_of(study: StudyPaths) -> dict[int, TrialState]:
     """The fold of the study's journal."""
-    from pipeline.records import fold, read_journal
+    from pipeline.records import read_journal
+    from pipeline.trials import fold
 
     return fold(read_journal(study.journal))
 

@@ -25,10 +25,9 @@ from pipeline.records import (
     Resumed,
     Revived,
     Started,
-    TrialState,
-    advance,
     seconds_now,
 )
+from pipeline.trials import TrialState, advance
 from tune.asha import Rungs
 from tune.budget import Budget
 from tune.failures import MAX_FRUITLESS, MAX_LOSSES, FalseStarts, is_known_loss, refuse_hopeless

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pipeline.config import Experiment, RunConfig
-from pipeline.records import Drawn, Record, Revived, TrialState
+from pipeline.records import Drawn, Record, Revived
+from pipeline.trials import TrialState
 from tune.budget import Budget
 from tune.chances import Chance, Chances
 from tune.confirm import next_repeat, repeats_left

@@ -6,18 +6,8 @@ import pytest
 
 from pipeline.errors import StudyError
 from pipeline.jsonl import read_jsonl
-from pipeline.records import (
-    Begun,
-    Drawn,
-    Ended,
-    Epoch,
-    Lost,
-    Record,
-    Started,
-    fold,
-    read_journal,
-    record_of,
-)
+from pipeline.records import Begun, Drawn, Ended, Epoch, Lost, Record, Started, read_journal, record_of
+from pipeline.trials import fold
 
 
 def epoch(number: int, rmse: float, decision: str = "continue", rung: int | None = None) -> Record:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.paths import StudyPaths, Workspace
-from pipeline.records import Epoch, TrialState, fold, read_journal
+from pipeline.records import Epoch, read_journal
+from pipeline.trials import TrialState, fold
 from slurm.cluster import Cluster, load_cluster
 from slurm.head import workers_name
 from slurm.submit import JobSpec, job_name, submit

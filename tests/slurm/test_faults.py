@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.leaderboard import refresh
 from pipeline.paths import Workspace
-from pipeline.records import Ended, Epoch, Lost, TrialState, fold, read_journal
+from pipeline.records import Ended, Epoch, Lost, read_journal
+from pipeline.trials import TrialState, fold
 from tests.cluster import SlurmCluster
 from tests.slurm.searches import Search, processes_of
 from tune.asha import Rungs

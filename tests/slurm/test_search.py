@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from pipeline.paths import Workspace
-from pipeline.records import Ended, Epoch, Lost, Started, fold, read_journal
+from pipeline.records import Ended, Epoch, Lost, Started, read_journal
+from pipeline.trials import fold
 from slurm.queue import Queue
 from slurm.submit import job_name
 from tests.cluster import SlurmCluster, processes

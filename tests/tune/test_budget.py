@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.config import Experiment, SearchConfig
 from pipeline.paths import StudyPaths
-from pipeline.records import Epoch, Held, Record, TrialState, fold, read_journal
+from pipeline.records import Epoch, Held, Record, read_journal
+from pipeline.trials import TrialState, fold
 from tune.budget import BEAT_S, Budget
 from tune.journal import Journal, MemoryJournal
 from tune.prune import prune

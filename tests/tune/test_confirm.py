@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.paths import StudyPaths
-from pipeline.records import Drawn, Epoch, Record, TrialState, fold, read_journal
+from pipeline.records import Drawn, Epoch, Record, read_journal
 from pipeline.spread import SEEDS, Spread, spreads
+from pipeline.trials import TrialState, fold
 from tune.driver import worth
 from tune.journal import Journal, MemoryJournal
 from tune.progress import line_for, status_line

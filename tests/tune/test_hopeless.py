@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import StudyError
-from pipeline.records import TrialState
+from pipeline.trials import TrialState
 from tune.failures import CONSEQUENCES, MAX_LOSSES, teaches
 from tune.journal import Journal
 from tune.study import Study

@@ -1,5 +1,5 @@
 from pipeline.paths import StudyPaths
-from pipeline.records import Status, TrialState
+from pipeline.trials import Status, TrialState
 from tune.prune import prune
 
 

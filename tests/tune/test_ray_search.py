@@ -14,7 +14,8 @@ import pytest
 from pipeline.cli import EXIT_DISK
 from pipeline.data.pack import PackWriter, Sample
 from pipeline.paths import StudyPaths, Workspace
-from pipeline.records import Ended, Epoch, Lost, fold, read_journal
+from pipeline.records import Ended, Epoch, Lost, read_journal
+from pipeline.trials import fold
 from tune.asha import Rungs
 from tune.journal import is_driven, read_driver
 

@@ -7,7 +7,8 @@ import pytest
 from pipeline.config import Experiment
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
-from pipeline.records import Epoch, Record, Revived, fold, read_journal
+from pipeline.records import Epoch, Record, Revived, read_journal
+from pipeline.trials import fold
 from tune.asha import Rungs
 from tune.chances import Chances
 from tune.failures import MAX_FRUITLESS, MAX_LOSSES
