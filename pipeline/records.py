@@ -108,7 +108,7 @@ class Epoch(Record):
 class Lost(Record):
     """The worker of an attempt is gone; the trial goes on with another.
 
-    `counted`: against the number of workers that a trial may cost.
+    `reason` as in the leaderboard. `counted`: against the number of workers that a trial may cost.
     """
 
     event: ClassVar[str] = "lost"
@@ -117,6 +117,7 @@ class Lost(Record):
     attempt: int
     message: str
     counted: bool = True
+    reason: str = "NODE_FAIL"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class TrialState:
     confirms: int | None = None
     status: Status = "waiting"
     attempts: list[Started] = field(default_factory=list)
-    losses: int = 0
+    lost: list[Lost] = field(default_factory=list)
     fruitless: int = 0  # losses in a row without a new epoch
     epochs: dict[int, float] = field(default_factory=dict)  # validation RMSE in metres, by epoch from 1
     seconds: float = 0.0  # spent in the epochs that count
@@ -44,6 +44,11 @@ class TrialState:
     def started(self) -> float | None:
         """When the first attempt began."""
         return self.attempts[0].time if self.attempts else None
+
+    @property
+    def losses(self) -> int:
+        """How many workers it has cost, without those that it is not to blame for."""
+        return sum(loss.counted for loss in self.lost)
 
     @property
     def last(self) -> float | None:
@@ -62,7 +67,7 @@ class TrialState:
 
     def lose(self, record: Lost) -> None:
         """Takes the loss of the attempt's worker."""
-        self.losses += record.counted
+        self.lost.append(record)
         self.fruitless += 1
         self.status = "waiting"
 

@@ -18,12 +18,13 @@ from pipeline.errors import ConfigError, DiskError, PipelineError
 from pipeline.paths import PoolPaths, write_text_atomically
 from slurm.cluster import Cluster
 from slurm.errors import SlurmError
+from slurm.fates import ASK_S, Fates
 from slurm.job import SUPERVISED
 from slurm.pool import Pool
 from slurm.queue import Queue
 from slurm.submit import JobSpec, job_name, submit
 from tune.local_ray import LocalRay, write_token
-from tune.place import Demand, Workers
+from tune.place import Demand, Fate, Workers
 
 LOOK_EVERY_S = 1.0  # at the nodes that have joined
 SIOCGIFADDR = 0x8915  # linux/sockios.h
@@ -48,6 +49,7 @@ class SlurmRay(LocalRay):
         self._error: PipelineError | None = None
         self._wanted, self._over = threading.Event(), threading.Event()
         config = cluster.pool.model_copy(update={"workers": workers.count})
+        self._fates = Fates(Queue(ASK_S))
         self._pool = Pool(self._spec.name, config, Queue(), self._submit, self._lines.put)
         self._thread = threading.Thread(target=self._keep, name="pool", daemon=True)
 
@@ -92,9 +94,9 @@ class SlurmRay(LocalRay):
         """The worker jobs that run."""
         return self._pool.running
 
-    def fate_of(self, slurm_job: str | None) -> str:
+    def fate_of(self, slurm_job: str | None) -> Fate:
         """What Slurm did to a worker."""
-        return self._pool.fate_of(slurm_job) if slurm_job else ""
+        return self._fates.of(slurm_job) if slurm_job else Fate()
 
     def _submit(self) -> str:
         return submit(self._cluster, self._spec, self._code)

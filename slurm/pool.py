@@ -15,6 +15,7 @@ from typing import Protocol
 
 from slurm.cluster import PoolConfig
 from slurm.errors import SlurmError
+from slurm.fates import COMPLETING, Asked, end_of
 from slurm.queue import Job
 from slurm.watch import UNTOLD, why
 from tune.place import Demand
@@ -23,28 +24,10 @@ MAX_STILLBORN = 3  # workers in a row that end before they join: the next would 
 REST_S = 600.0  # after those, where others work: one bad node must not end a search
 ABSENT_S = 120.0  # beyond rejoin_s, how long a running worker may be no node of this Ray
 MAX_REFUSED = 5  # submissions in a row, while no worker lives
-COMPLETING = "COMPLETING"
-BLAMELESS = {  # what ends a worker through no fault of its trial's
-    "CANCELLED": "was cancelled",
-    "PREEMPTED": "was preempted",
-    "TIMEOUT": "reached its time limit",
-    "NODE_FAIL": "lost its node",
-    "BOOT_FAIL": "lost its node",
-    "COMPLETED": "ended",
-    "REQUEUED": "was preempted",
-}
 
 
-class Slurm(Protocol):
-    """What the pool asks of slurm.queue.Queue."""
-
-    def jobs(self) -> dict[str, Job]:
-        """The user's jobs, by number. Raises SlurmError if Slurm does not answer."""
-        ...
-
-    def fate(self, job_id: str) -> Job | None:
-        """What became of a job that is in the queue no more; None if that is unknown."""
-        ...
+class Slurm(Asked, Protocol):
+    """What the pool asks of slurm.queue.Queue, and has it do."""
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Ends jobs."""
@@ -139,8 +122,8 @@ class Pool:
         if job is None:
             self.tell(f"worker {worker.id} is gone; Slurm does not tell how it ended")
             return
-        self.tell(f"worker {worker.id} {_end_of(job) or 'failed'}")
-        if not (worker.joined or worker.leaving or _end_of(job)):
+        self.tell(f"worker {worker.id} {end_of(job) or 'failed'}")
+        if not (worker.joined or worker.leaving or end_of(job)):
             self._stillborn += 1
             self._judge_stillborn(f"{worker.id} ({job.state})")
 
@@ -218,19 +201,6 @@ class Pool:
         self.tell(f"worker {worker.id} {why}")
         return True
 
-    def fate_of(self, job_id: str) -> str:
-        """What ended a worker that was no fault of its trial's, for a person; else empty."""
-        try:
-            job = self.slurm.jobs().get(job_id)
-        except SlurmError:
-            return f"its Slurm job {job_id} is out of reach, and Slurm does not answer"
-        if job is not None and not job.finished:
-            return f"its Slurm job {job_id} is ending" if job.state == COMPLETING else ""
-        fate = self.slurm.fate(job_id)
-        if fate is None:
-            return f"its Slurm job {job_id} is gone, and Slurm does not tell how it ended"
-        return f"its Slurm job {job_id} {_end_of(fate)}" if _end_of(fate) else ""
-
     def end(self) -> None:
         """Cancels every worker; the search needs none any more."""
         mine = [job.id for job in self.slurm.jobs().values() if job.name == self.name and not job.finished]
@@ -241,11 +211,6 @@ class Pool:
         if text != self._told:
             self._told = text
             self.tell(text)
-
-
-def _end_of(job: Job) -> str:
-    """How a job ended, if that says nothing against its trial; empty otherwise."""
-    return BLAMELESS.get(job.state, "")
 
 
 def _since(before: float | None, holds: bool, now: float) -> float | None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.paths import StudyPaths
+from pipeline.records import Lost, Started
 from pipeline.trials import TrialState
 from tune.progress import mm, short_value
 
@@ -22,14 +23,22 @@ def trial_text(study: StudyPaths, trial: TrialState) -> str:
         *(f"  {key} = {short_value(value)}" for key, value in trial.values.items()),
         f"best     {mm(trial.best_rmse)} at epoch {trial.best_epoch or '-'}; rung {trial.rung or '-'}",
         f"time     {timedelta(seconds=round(trial.seconds))} in epochs",
-        *(
-            f"attempt {started.attempt}: {clock(started.time)}, {started.node}, process {started.pid}"
-            + (f", Slurm job {started.slurm_job}" if started.slurm_job else "")
-            for started in trial.attempts
-        ),
+        *(line for started in trial.attempts for line in attempt_lines(trial, started)),
         *(f"  epoch {epoch:4d}  {mm(rmse)}" for epoch, rmse in sorted(trial.epochs.items())),
     ]
-    return "\n".join([*lines, trial.message] if trial.message else lines)
+    return "\n".join([*lines, trial.message.rstrip()]).rstrip()
+
+
+def attempt_lines(trial: TrialState, started: Started) -> list[str]:
+    """An attempt: where it ran, and why it ended if its worker was lost."""
+    job = f", Slurm job {started.slurm_job}" if started.slurm_job else ""
+    line = f"attempt {started.attempt}: {clock(started.time)}, {started.node}, process {started.pid}{job}"
+    return [line, *(_loss(loss) for loss in trial.lost if loss.attempt == started.attempt)]
+
+
+def _loss(loss: Lost) -> str:
+    blame = "" if loss.counted else ", not held against it"
+    return f"  lost {clock(loss.time)}, {loss.reason}{blame}: {loss.message}"
 
 
 def clock(seconds: float) -> str:
@@ -40,4 +49,4 @@ def clock(seconds: float) -> str:
 def trial_json(trial: TrialState) -> dict[str, Any]:
     """A trial's state; an RMSE that is not finite is null."""
     epochs = {epoch: rmse if math.isfinite(rmse) else None for epoch, rmse in trial.epochs.items()}
-    return {**asdict(trial), "epochs": epochs}
+    return {**asdict(trial), "epochs": epochs, "losses": trial.losses}

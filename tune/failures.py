@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from pipeline.errors import StudyError
 from pipeline.trials import TrialState
 
-MAX_LOSSES = 3  # a trial whose workers died this often, and once more, has failed
-MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that Slurm answers for count too
+MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that do not count, count too
+MAX_LOSSES = 3  # how often a trial goes on after those
 MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
 
 
 @dataclass(frozen=True)
 class Consequence:
-    """What a reason means for its trial.
+    """What a reason means for its trial. For the budget all reasons are the same: what was held is used.
 
-    retries: how often it is tried again, from its last checkpoint; None: as often as it happens. teaches:
-    whether the sampler is told of the setting: that it failed, or what it had reached by then.
+    retries: how often it is tried again, from its last checkpoint; None: as often as it happens, as no loss
+    of that kind counts before MAX_FRUITLESS in a row. teaches: whether the sampler is told of the setting:
+    that it failed, or what it had reached by then.
     """
 
     retries: int | None
@@ -33,21 +34,21 @@ class Consequence:
 CONSEQUENCES = {
     # training has split the batch as far as it goes; a larger GPU would do, so it says nothing of the setting
     "CUDA_OOM": Consequence(retries=0, teaches=False),
-    # as Python sees it; a process that the system kills for its memory is a lost worker
-    "HOST_OOM": Consequence(retries=0, teaches=False),
-    # Slurm's doing: the worker's job reached its limit, or had to make room; counts as a loss after
-    # MAX_FRUITLESS in a row
+    # a worker keeps some memory of the trials before; a new one may have enough. Whether Python was refused
+    # more or Slurm killed the job is the same
+    "HOST_OOM": Consequence(retries=1, teaches=False),
+    # Slurm's doing: the worker's job reached its limit, or had to make room
     "TIMEOUT": Consequence(retries=None, teaches=False),
     "PREEMPTED": Consequence(retries=None, teaches=False),
-    # the worker is gone; where Slurm says that it took it away, that does not count
-    "NODE_FAIL": Consequence(retries=MAX_LOSSES, teaches=False),
+    # the worker is gone, nobody knows why; where Slurm says that it took the node away, that does not count
+    "NODE_FAIL": Consequence(retries=3, teaches=False),
     # the same numbers would come again
     "DIVERGED": Consequence(retries=0, teaches=True),
     # an error in the code or the request: the first trials all failing of it end the search
     "USER_ERROR": Consequence(retries=0, teaches=False),
     # goes on when there is more of it
     "BUDGET": Consequence(retries=None, teaches=True),
-    # the same command resumes it
+    # somebody cancelled the worker's job; the search still wants the trial
     "STOPPED_BY_USER": Consequence(retries=None, teaches=False),
 }
 
@@ -56,6 +57,24 @@ def teaches(trial: TrialState) -> bool:
     """Whether the sampler is told of a trial."""
     known = CONSEQUENCES.get(trial.reason)
     return trial.status != "failed" or (known is not None and known.teaches)
+
+
+def may_be_tried_again(reason: str) -> bool:
+    """Whether a trial that failed for this reason could succeed."""
+    return CONSEQUENCES[reason].retries != 0
+
+
+def is_counted(trial: TrialState, reason: str, to_blame: bool) -> bool:
+    """Whether a trial's next loss counts: it may be `to_blame`, or nothing comes of its attempts."""
+    limited = CONSEQUENCES[reason].retries is not None
+    return (limited and to_blame) or trial.fruitless >= MAX_FRUITLESS
+
+
+def is_tried_again(trial: TrialState, reason: str) -> bool:
+    """Whether a trial goes on after its last loss, which had this reason."""
+    retries = CONSEQUENCES[reason].retries
+    counted = sum(loss.counted and loss.reason == reason for loss in trial.lost)
+    return counted <= (MAX_LOSSES if retries is None else retries)
 
 
 def is_known_loss(trial: TrialState, attempt: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.paths import temporary_name
 from pipeline.signals import interruptible
-from tune.place import Demand, Workers
+from tune.place import Demand, Fate, Workers
 from tune.scratch import Scratch
 
 OBJECT_STORE_BYTES = 100_000_000  # reports are small; the data never passes through Ray
@@ -63,9 +63,9 @@ class LocalRay:
         """All workers, from the start to the end of this process."""
         return frozenset(f"{self._name}/{number}" for number in range(self.workers.count))
 
-    def fate_of(self, slurm_job: str | None) -> str:
-        """Nothing: on this machine a worker dies of what it does."""
-        return ""
+    def fate_of(self, slurm_job: str | None) -> Fate:
+        """Nothing is known: on this machine a worker dies of what it does."""
+        return Fate()
 
     def start(self) -> None:
         """Starts Ray unless it runs. Must come before anything else imports it: it reads RAY_* only once.

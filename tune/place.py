@@ -18,6 +18,19 @@ class Workers:
 
 
 @dataclass(frozen=True)
+class Fate:
+    """What ended a worker.
+
+    message: for a person; empty if its place knows nothing. reason: the leaderboard's name for it. counted:
+    whether the trial may be at fault.
+    """
+
+    message: str = ""
+    reason: str = "NODE_FAIL"
+    counted: bool = True
+
+
+@dataclass(frozen=True)
 class Demand:
     """What a search wants of its workers: how many trials are left to run, and which Slurm jobs train one."""
 
@@ -50,6 +63,6 @@ class Place(Protocol):
         """The workers that are paid for now, by names that no other worker ever has."""
         ...
 
-    def fate_of(self, slurm_job: str | None) -> str:
-        """What happened to a worker that was no fault of its trial's, for a person; empty if nothing did."""
+    def fate_of(self, slurm_job: str | None) -> Fate:
+        """What ended a worker; the search waits for the answer."""
         ...

@@ -66,7 +66,7 @@ def line_for(study: Study, record: Record) -> str | None:
             where = "runs to its end" if record.to_end else "is judged again at the next rung"
             return _trial_line(record.trial, f"gets a second chance: {where}")
         case Lost():
-            return _trial_line(record.trial, f"lost its worker ({record.message}); goes on with another")
+            return _trial_line(record.trial, f"lost its worker, {_cause(record)}")
         case Ended():
             return _trial_line(record.trial, _ends(study.trials[record.trial], record))
     return None
@@ -87,12 +87,17 @@ def _begins(trial: TrialState, record: Started) -> str:
 
 def _ends(trial: TrialState, record: Ended) -> str:
     if record.status == "failed":
-        cause = record.message.strip().rpartition("\n")[2]
-        return f"failed, {record.reason}: {cause}"
+        return f"failed, {_cause(record)}"
     if record.reason == "BUDGET" and trial.best_rmse is None:
         return record.message
     by = " by the budget" if record.reason == "BUDGET" else ""
     return f"{record.status}{by}, best {mm(trial.best_rmse)} at epoch {trial.best_epoch}"
+
+
+def _cause(record: Lost | Ended) -> str:
+    """The reason, and the last line of the message: what a traceback comes to."""
+    last = record.message.strip().rpartition("\n")[2]
+    return f"{record.reason}: {last}"
 
 
 def status_line(study: Study, workers: int) -> str:

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from pipeline.errors import PipelineError
 from pipeline.records import Decision
 from pipeline.signals import interruptible
-from tune.place import Demand, Place
+from tune.place import Demand, Fate, Place
 from tune.session import Task
 from tune.study import Assignment, Study
 from tune.trainable import FitTrainable
@@ -59,7 +59,7 @@ class StudySearcher(InThisProcess, Searcher):  # type: ignore[misc]
 class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
     """Hands every report to the study; what the study says about it is on disk before Ray hears it."""
 
-    def __init__(self, study: Study, fate_of: Callable[[str | None], str]) -> None:
+    def __init__(self, study: Study, fate_of: Callable[[str | None], Fate]) -> None:
         super().__init__()
         self._study = study
         self._fate_of = fate_of
@@ -91,8 +91,9 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
         """A worker died: the study decides whether the trial goes on elsewhere."""
         number, attempt = trial.config["trial"], trial.config["attempt"]
         fate = self._fate_of(self._study.job_of(number, attempt))
+        message = fate.message or last_words(trial)
         with self.remembering_errors():
-            self._study.lost(number, attempt, fate or last_words(trial), counted=not fate)
+            self._study.lost(number, attempt, message, fate.reason, fate.counted)
 
     @contextmanager
     def remembering_errors(self) -> Iterator[None]:

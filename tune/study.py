@@ -30,7 +30,14 @@ from pipeline.records import (
 from pipeline.trials import TrialState, advance
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import MAX_FRUITLESS, MAX_LOSSES, FalseStarts, is_known_loss, refuse_hopeless
+from tune.failures import (
+    FalseStarts,
+    is_counted,
+    is_known_loss,
+    is_tried_again,
+    may_be_tried_again,
+    refuse_hopeless,
+)
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Supply
@@ -228,12 +235,15 @@ class Study:
         return "continue"
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
-        """An attempt has come to its end by itself, and the trial with it.
+        """An attempt has come to its end by itself, and the trial with it, unless a failure may pass.
 
         Raises StudyError if the first trials have all failed of the same error.
         """
         state = self.trials[trial]
         if attempt != len(state.attempts):
+            return
+        if status == "failed" and may_be_tried_again(reason):
+            self.lost(trial, attempt, message, reason)
             return
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
@@ -248,11 +258,13 @@ class Study:
             f"(see df {self.paths.root} and your quota) and give the same command again"
         )
 
-    def lost(self, trial: int, attempt: int, message: str, counted: bool = True) -> None:
+    def lost(
+        self, trial: int, attempt: int, message: str, reason: str = "NODE_FAIL", counted: bool = True
+    ) -> None:
         """The worker of a trial is gone: the trial goes on elsewhere, unless that has happened too often.
 
-        A loss that is no fault of the trial's, such as a preempted job, is not `counted`, unless it is one of
-        many in a row that brought no epoch.
+        How often is too often depends on the reason (see tune.failures). A loss that is no fault of the
+        trial's is not `counted`, unless it is one of many in a row that brought no epoch.
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
@@ -266,13 +278,13 @@ class Study:
                 self._false_starts.one_more(message, self.paths.log)
             self._waiting.append(trial)
             return
-        counted = counted or state.fruitless >= MAX_FRUITLESS
-        self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted))
-        if state.losses > MAX_LOSSES:
-            why = f"its worker died {state.losses} times; the last time: {message}"
-            self._write(Ended(trial=trial, status="failed", reason="NODE_FAIL", message=why))
-        else:
+        counted = is_counted(state, reason, counted)
+        self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted, reason=reason))
+        if is_tried_again(state, reason):
             self._waiting.append(trial)
+        else:
+            why = f"its worker died {state.losses} times; the last time: {message}"
+            self._write(Ended(trial=trial, status="failed", reason=reason, message=why))
 
     def _write(self, record: Record) -> None:
         record = replace(record, time=self._clock())

@@ -38,6 +38,7 @@ def test_every_record_survives_being_written_and_read(tmp_path: Path) -> None:
         STARTED,
         epoch(1, 0.004),
         Lost(trial=0, attempt=1, message="gone"),
+        Lost(trial=0, attempt=1, message="too large", reason="HOST_OOM"),
         Ended(trial=0, status="completed"),
     ]
     path = tmp_path / "journal.jsonl"
@@ -75,6 +76,13 @@ def test_an_rmse_that_is_not_finite_is_null_on_disk_and_never_the_best() -> None
 def test_a_lost_worker_sends_the_trial_back() -> None:
     state = fold([DRAWN, STARTED, Lost(trial=0, attempt=1, message="gone")])[0]
     assert (state.status, state.losses, state.unfinished) == ("waiting", 1, True)
+
+
+def test_a_loss_of_an_older_journal_has_the_name_that_it_had_then() -> None:
+    tree = {"event": "lost", "time": 3.0, "trial": 0, "attempt": 1, "message": "gone", "counted": True}
+    record = record_of(tree, "here")
+    assert isinstance(record, Lost)
+    assert record.reason == "NODE_FAIL"
 
 
 def test_the_first_end_counts() -> None:

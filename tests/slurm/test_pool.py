@@ -1,65 +1,13 @@
 """The pool's decisions, on a Slurm that keeps its jobs in a dictionary."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
-from slurm.cluster import PoolConfig
 from slurm.errors import SlurmError
-from slurm.pool import ABSENT_S, MAX_REFUSED, MAX_STILLBORN, REST_S, Pool
-from slurm.queue import Job
+from slurm.pool import ABSENT_S, MAX_REFUSED, MAX_STILLBORN, REST_S
+from tests.slurm.madeup import MadeUpSlurm, job
 from tune.place import Demand
-
-NAME = "fingertip-worker-s"
-
-
-def job(number: str, state: str = "RUNNING", name: str = NAME) -> Job:
-    return Job(number, name, state, reason="", node="", started=None, ends=None)
-
-
-@dataclass
-class MadeUpSlurm:
-    """Jobs by number, and what to say when asked; `now` is the clock of the pool under test."""
-
-    queue: dict[str, Job] = field(default_factory=dict)
-    past: dict[str, Job] = field(default_factory=dict)
-    silent: bool = False
-    refuses: bool = False
-    now: float = 0.0
-    submitted: int = 0
-    told: list[str] = field(default_factory=list)
-
-    def jobs(self) -> dict[str, Job]:
-        if self.silent:
-            raise SlurmError("squeue: connection refused")
-        return dict(self.queue)
-
-    def fate(self, job_id: str) -> Job | None:
-        return self.past.get(job_id)
-
-    def cancel(self, ids: list[str]) -> None:
-        for number in ids:
-            self.end(number, "CANCELLED")
-
-    def submit(self) -> str:
-        if self.refuses:
-            raise SlurmError("sbatch: QOSMaxSubmitJobPerUserLimit")
-        self.submitted += 1
-        number = str(self.submitted)
-        self.queue[number] = job(number, "PENDING")
-        return number
-
-    def start(self, *numbers: str) -> None:
-        for number in numbers:
-            self.queue[number] = job(number)
-
-    def end(self, number: str, state: str) -> None:
-        del self.queue[number]
-        self.past[number] = job(number, state)
-
-    def pool(self, **config: float) -> Pool:
-        settings = PoolConfig.model_validate({"workers": 3, "idle_s": 10, **config})
-        return Pool(NAME, settings, self, self.submit, self.told.append, clock=lambda: self.now)
 
 
 def wants(trials: int, *busy: str) -> Demand:
@@ -195,7 +143,6 @@ def test_an_end_that_slurm_does_not_tell_is_not_taken_for_a_failure() -> None:
         pool.step(wants(2), ())
         slurm.queue.clear()
     assert "worker 1 is gone; Slurm does not tell how it ended" in slurm.told
-    assert "Slurm does not tell" in pool.fate_of("1")
 
 
 def test_an_answer_that_leaves_a_job_out_changes_nothing() -> None:
@@ -261,26 +208,3 @@ def test_a_refused_submission_is_tried_again_and_ends_the_search_only_without_wo
     slurm.end("1", "TIMEOUT")
     with pytest.raises(SlurmError, match="QOSMaxSubmitJobPerUserLimit"):
         pool.step(wants(2), ())
-
-
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        ("PREEMPTED", "its Slurm job 1 was preempted"),
-        ("TIMEOUT", "its Slurm job 1 reached its time limit"),
-        ("NODE_FAIL", "its Slurm job 1 lost its node"),
-        ("FAILED", ""),
-        ("OUT_OF_MEMORY", ""),
-    ],
-)
-def test_it_tells_what_is_no_fault_of_the_trial(state: str, expected: str) -> None:
-    slurm = MadeUpSlurm(past={"1": job("1", state)})
-    assert slurm.pool().fate_of("1") == expected
-
-
-def test_a_running_job_explains_nothing_and_a_silent_slurm_blames_nobody() -> None:
-    slurm = MadeUpSlurm(queue={"1": job("1")})
-    pool = slurm.pool()
-    assert pool.fate_of("1") == ""
-    slurm.silent = True
-    assert "Slurm does not answer" in pool.fate_of("1")

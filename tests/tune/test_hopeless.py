@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import StudyError
 from pipeline.trials import TrialState
-from tune.failures import CONSEQUENCES, MAX_LOSSES, teaches
+from tune.failures import CONSEQUENCES, MAX_FRUITLESS, MAX_LOSSES, teaches
 from tune.journal import Journal
 from tune.study import Study
 
@@ -63,9 +63,9 @@ def test_every_reason_of_the_leaderboard_has_its_consequence() -> None:
     assert set(CONSEQUENCES) == set(promised.split())
     again = {reason: consequence.retries for reason, consequence in CONSEQUENCES.items()}
     assert [reason for reason, retries in again.items() if retries == 0] == [
-        *("CUDA_OOM", "HOST_OOM", "DIVERGED", "USER_ERROR")
+        *("CUDA_OOM", "DIVERGED", "USER_ERROR")
     ]
-    assert again["NODE_FAIL"] == MAX_LOSSES
+    assert (again["HOST_OOM"], again["NODE_FAIL"]) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,61 @@ def test_what_would_fail_again_is_not_tried_again(open_study: OpenStudy, reason:
     fail_next(study, reason, "no")
     journal.close()
     assert (study.complete, study.trials[0].reason) == (True, reason)
+
+
+LIMITED = [(reason, c.retries) for reason, c in CONSEQUENCES.items() if c.retries is not None]
+
+
+@pytest.mark.parametrize(("reason", "retries"), LIMITED)
+def test_a_trial_is_tried_again_as_often_as_the_table_says(
+    open_study: OpenStudy, reason: str, retries: int
+) -> None:
+    study, journal = open_study(trials=1)
+    lose_until_complete(study, reason)
+    journal.close()
+    trial = study.trials[0]
+    assert (trial.status, trial.reason, len(trial.attempts)) == ("failed", reason, retries + 1)
+
+
+@pytest.mark.parametrize("reason", [r for r, c in CONSEQUENCES.items() if c.retries is None])
+def test_what_is_no_fault_of_the_trial_counts_only_when_nothing_comes_of_it(
+    open_study: OpenStudy, reason: str
+) -> None:
+    study, journal = open_study(trials=1)
+    lose_until_complete(study, reason)
+    journal.close()
+    trial = study.trials[0]
+    assert (trial.status, trial.reason, len(trial.attempts)) == (
+        *("failed", reason),
+        MAX_FRUITLESS + MAX_LOSSES + 1,
+    )
+
+
+def lose_until_complete(study: Study, reason: str) -> None:
+    while not study.complete:
+        assignment = study.next_trial()
+        assert assignment is not None
+        study.started(assignment.trial, assignment.attempt, "here", "17", 1)
+        study.lost(assignment.trial, assignment.attempt, "gone", reason)
+
+
+def test_each_reason_has_retries_of_its_own_and_the_last_one_names_the_failure(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    for attempt, reason in enumerate(["NODE_FAIL", "NODE_FAIL", "HOST_OOM", "NODE_FAIL", "HOST_OOM"], 1):
+        assert study.next_trial() is not None
+        study.started(0, attempt, "here", "17", 1)
+        study.lost(0, attempt, "gone", reason)
+    journal.close()
+    trial = study.trials[0]
+    assert (trial.status, trial.reason) == ("failed", "HOST_OOM")
+    assert trial.message == "its worker died 5 times; the last time: gone"
+
+
+def test_a_failure_that_may_pass_is_tried_again_like_a_loss(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    fail_next(study, "HOST_OOM", "Traceback\nMemoryError")
+    assert (study.trials[0].status, study.active, study.complete) == ("waiting", 0, False)
+    fail_next(study, "HOST_OOM", "Traceback\nMemoryError")
+    journal.close()
+    assert (study.trials[0].status, study.trials[0].reason) == ("failed", "HOST_OOM")
+    assert study.complete

@@ -39,7 +39,7 @@ def test_every_event_that_matters_has_a_line(open_study: OpenStudy) -> None:
         "trial 0    rung 1, epoch 1: 4.000 mm, goes on",
         "trial 1    rung 1, epoch 1: 5.000 mm, stopped",
         "trial 2    failed, DIVERGED: the loss is nan",
-        "trial 0    lost its worker (killed); goes on with another",
+        "trial 0    lost its worker, NODE_FAIL: killed",
         "trial 0    goes on after epoch 1 (attempt 2)",
         "trial 0    completed, best 4.000 mm at epoch 1",
     ]
