@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,6 +30,13 @@ class BrokenWorkerError(Exception):
 
 class LeavingWorkerError(Exception):
     """This worker is about to leave and takes no more trials."""
+
+
+def train(task: Task, config: dict[str, Any], asked_to_stop: Callable[[], bool], report: Report) -> object:
+    """Calls the training function. No method of the actor's: Ray would add its own lines to tracebacks."""
+    paths, attempt = task.study.trial(config["trial"]), config["attempt"]
+    run = RunConfig.model_validate_json(config["run"])
+    return task.fit(run, task.data, paths, report, attempt, task.purpose, asked_to_stop)
 
 
 class FitTrainable(tune.Trainable):  # type: ignore[misc]
@@ -57,15 +66,9 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
                 raise BrokenWorkerError(result["message"])
             self._moved = result["event"] == "moved"
             return common | result
-        self._session = Session(self._train)
+        self._session = Session(partial(train, self._task, self.config, self._is_leaving))
         job = os.environ.get("SLURM_JOB_ID")
         return common | {"event": "started", "host": node(), "job": job, "process": os.getpid()}
-
-    def _train(self, report: Report) -> object:
-        task, config = self._task, RunConfig.model_validate_json(self.config["run"])
-        paths = task.study.trial(self.config["trial"])
-        attempt = self.config["attempt"]
-        return task.fit(config, task.data, paths, report, attempt, task.purpose, self._is_leaving)
 
     def _is_leaving(self) -> bool:
         return self._told_to_leave or (self._drain is not None and Path(self._drain).exists())

@@ -1,8 +1,8 @@
 """RUNS DATA TRIALS SECONDS: a real search, Ray and all, whose training function makes its curves up.
 
 The training function resumes as the real one does: it reports what it had done before, then goes on. The
-variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`);
-GPU_HOURS is the study's budget, CONFIRM how many of its best are run again.
+variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`) or
+a mistake in the code (`code`). GPU_HOURS is the study's budget, CONFIRM how many of its best are run again.
 """
 
 import errno
@@ -65,6 +65,8 @@ def meet_fault(trial: int, attempt: int) -> None:
     fault = os.environ.get("FAULT")
     if fault == "gpu" and (trial, attempt) == (FAULTY_TRIAL, 1):
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nand so on")
+    if fault == "code":
+        raise RuntimeError(f"no such layer in trial {trial}")
     if fault == "disk" and trial >= FAULTY_TRIAL:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cli import EXIT_DISK
+from pipeline.cli import EXIT_DISK, EXIT_USER_ERROR
 from pipeline.data.pack import PackWriter, Sample
 from pipeline.paths import StudyPaths, Workspace
-from pipeline.records import Ended, Epoch, Lost, read_journal
+from pipeline.records import Ended, Epoch, Lost, Started, read_journal
 from pipeline.trials import fold
 from tune.asha import Rungs
 from tune.journal import is_driven, read_driver
@@ -211,6 +211,24 @@ def test_a_full_disk_ends_the_search_which_then_goes_on_with_every_trial(tmp_pat
     output = again.communicate()[0]
     assert again.returncode == 0, output
     assert_sound(paths, 6)
+
+
+def test_a_mistake_in_the_code_ends_the_search_with_its_traceback_told_once(
+    tmp_path: Path, data: Path
+) -> None:
+    paths = Workspace(tmp_path).study("s")
+    driver = start(tmp_path, data, trials=50, pause=0.05, fault="code")
+    output = driver.communicate()[0]
+    assert driver.returncode == EXIT_USER_ERROR, output
+    records = read_journal(paths.journal)
+    ends = [record for record in records if isinstance(record, Ended)]
+    assert len(ends) == 3
+    began = next(record.time for record in records if isinstance(record, Started))
+    assert ends[-1].time - began < 30
+    assert f"failed of the same error, and the others would too:\n{ends[0].message.strip()}\nMend" in output
+    assert output.count("Traceback (most recent call last)") == 1
+    assert 'in meet_fault\n    raise RuntimeError(f"no such layer in trial {trial}")' in output
+    assert "ray" not in output.lower().replace("driver.log", "").replace(str(tmp_path).lower(), "")
 
 
 def test_a_spent_budget_ends_a_search_which_goes_on_with_a_larger_one(tmp_path: Path, data: Path) -> None:
