@@ -7,9 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
+from pathlib import Path
 
 from pipeline.configfile import shipped
 from slurm.errors import SlurmError
+from slurm.launching import launches
 from slurm.queue import Job, Queue
 from slurm.submit import kind_and_what
 from slurm.watch import DRIVER, WORKER, why
@@ -44,6 +46,13 @@ def of_study(queued: Iterable[Job], study: str) -> list[Job]:
         if found:
             return sorted(found, key=lambda job: (_kind(job) != DRIVER, job.id))
     return []
+
+
+def waiting(runs: Path) -> list[str]:
+    """The studies of `runs` whose drivers wait in the queue; `all` for a driver of several."""
+    pending = {job.id for job in jobs() or [] if job.pending}
+    drivers = [launched for launched, _ in launches(runs) if launched.kind == DRIVER]
+    return sorted(name for driver in drivers if pending.intersection(driver.jobs) for name in driver.what)
 
 
 def _kind(job: Job) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import queue
@@ -22,7 +21,7 @@ from slurm.fates import ASK_S, Fates
 from slurm.job import SUPERVISED
 from slurm.pool import Pool
 from slurm.queue import Queue
-from slurm.submit import JobSpec, job_name, submit
+from slurm.submit import JobSpec, submit, workers_name
 from tune.local_ray import LocalRay, write_token
 from tune.place import Demand, Fate, Workers
 
@@ -137,12 +136,6 @@ def comes_back(error: BaseException | None) -> bool:
     """Whether this driver is started again: its job is taken away, or the disk is full."""
     stopped = isinstance(error, KeyboardInterrupt | DiskError)
     return stopped and SUPERVISED in os.environ
-
-
-def workers_name(name: str, paths: PoolPaths) -> str:
-    """What the worker jobs of a search are called: studies of the same name may lie in several folders."""
-    digest = hashlib.sha256(str(paths.root.resolve()).encode()).hexdigest()
-    return job_name("worker", f"{name}-{digest[:6]}")
 
 
 def worker_spec(cluster: Cluster, name: str, paths: PoolPaths) -> JobSpec:

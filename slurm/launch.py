@@ -193,11 +193,10 @@ def _final(args: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _tell(args: argparse.Namespace, cluster: Cluster, jobs: tuple[str, ...], what: str, folder: Path) -> None:
+    from slurm.launching import how_it_goes_on
+
     runs = f"--runs {shlex.quote(str(args.runs))}"
-    again = "it is requeued until it is complete"
-    if not cluster.jobs.requeue:
-        again = "when it ends incomplete, the same command goes on (jobs.requeue is false)"
-    print(f"submitted job {', '.join(jobs)}: {what}; {again}")
+    print(f"submitted job {', '.join(jobs)}: {what}; {how_it_goes_on(cluster)}")
     print(f"folder    {folder}")
     print(f"state     python -m slurm.launch status {runs}")
     print(f"output    python -m slurm.launch logs {jobs[0]} -f {runs}")

@@ -166,6 +166,20 @@ def launch_by_hand(
     return _remember(folder, {job: 0}, what.kind, [name] if name else [], 1, cluster, code), folder
 
 
+def remember_driver(job: str, name: str, runs: Path, cluster: Cluster, code: Path) -> None:
+    """Records a driver that was submitted by hand as if it had been launched."""
+    if all(job not in launched.jobs for launched, _ in launches(runs)):
+        folder = new_folder(runs, scripts.SEARCH.kind, name)
+        _remember(folder, {job: 0}, scripts.SEARCH.kind, [name], 1, cluster, code)
+
+
+def how_it_goes_on(cluster: Cluster) -> str:
+    """What becomes of a job that ends before it is complete."""
+    if cluster.jobs.requeue:
+        return "it is requeued until it is complete"
+    return "when it ends incomplete, the same command goes on (jobs.requeue is false)"
+
+
 def training_folder(args: Namespace) -> Path:
     """The folder of one `slurm.launch train`."""
     models = models_of(args.model)

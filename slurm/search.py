@@ -10,24 +10,27 @@ import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
+from pipeline.records import Record, read_journal
 from slurm.cluster import Cluster, choose_cluster
 from slurm.errors import SlurmError
 from slurm.head import SlurmRay, worker_spec
 from slurm.job import SUPERVISED
-from slurm.launching import launch_by_hand, launches
+from slurm.launching import how_it_goes_on, launch_by_hand, launches, remember_driver
 from slurm.logs import show
 from slurm.queue import Queue, ask
 from slurm.scripts import SEARCH, text
 from slurm.snapshot import place, take
 from slurm.submit import job_name, script
 from tune.driver import carry_out
-from tune.journal import is_driven
+from tune.journal import MemoryJournal, is_driven
 from tune.place import Workers
 from tune.plan import Because, Machine, Plan, make_plans
 from tune.session import Fit
+from tune.study import Study
 
 FOLLOWED_LINES = 40
 
@@ -76,8 +79,8 @@ def name_of(plans: Sequence[Plan]) -> str:
 def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
     """Runs the studies from here, one after the other, on one pool of workers."""
     workspace, name = plans[0].workspace, name_of(plans)
-    name_job(name)
     code = take(workspace.root)
+    introduce(name, workspace, cluster, code)
     os.chdir(code)  # Ray has workers import from where the driver stands: this must not be a checkout
     with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
         for plan in plans:
@@ -85,10 +88,13 @@ def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
             carry_out(plan, fit, here)
 
 
-def name_job(name: str) -> None:
-    """Gives a driver that was submitted by hand the name by which `slurm.launch` finds it, where it may."""
+def introduce(name: str, workspace: Workspace, cluster: Cluster, code: Path) -> None:
+    """Lets `slurm.launch` find a driver that was submitted by hand: by a record and, if it may, a name."""
     job, title = os.environ.get("SLURM_JOB_ID"), job_name(SEARCH.kind, name)
-    if job and SUPERVISED in os.environ and os.environ.get("SLURM_JOB_NAME") != title:
+    if not job or SUPERVISED not in os.environ:
+        return
+    remember_driver(job, name, workspace.root, cluster, code)
+    if os.environ.get("SLURM_JOB_NAME") != title:
         with suppress(SlurmError):
             ask(["scontrol", "update", f"JobId={job}", f"JobName={title}"])
 
@@ -99,16 +105,22 @@ def submit_search(cluster: Cluster, args: Namespace) -> None:
 
 
 def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> None:
-    """Submits the driver; prints how to follow, stop and resume it. Raises StudyError if it runs already."""
+    """Submits the driver, unless there is nothing to run; prints how to follow, stop and resume it.
+
+    Raises StudyError if it runs already.
+    """
     workspace, name = plans[0].workspace, name_of(plans)
     if args.fresh and len(plans) > 1:
         raise ConfigError("--fresh on a cluster starts one study at a time: give --model NAME instead of all")
     refuse_running(workspace, plans, job_name(SEARCH.kind, name))
+    if all(map(is_complete, plans)):
+        print("\n".join(map(completed, plans)))
+        return
     print("\n\n".join(plan.text() for plan in plans))
     launched, _ = launch_by_hand(cluster, SEARCH, driver_arguments(args, plans), workspace.root, name)
     runs = shlex.quote(str(workspace.root))
     print(
-        f"submitted the search as Slurm job {launched.jobs[0]}; it is requeued until it is complete\n"
+        f"submitted the search as Slurm job {launched.jobs[0]}; {how_it_goes_on(cluster)}\n"
         f"  output     python -m slurm.launch logs {name} -f --runs {runs}\n"
         f"  stop       python -m slurm.launch stop {name} --runs {runs}\n"
         "  resume     the same command again"
@@ -116,6 +128,27 @@ def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> N
     if args.follow:
         show(workspace.root, launched.jobs[0], FOLLOWED_LINES, follow=True)
         refuse_failed(launched.jobs[0])
+
+
+def is_complete(plan: Plan) -> bool:
+    """Whether a driver would find nothing to run: asked of the study itself, on a copy of its journal."""
+    journal = MemoryJournal(read_journal(plan.workspace.study(plan.study).journal))
+    return bool(journal) and Study(plan.study, plan.experiment, journal, _pass_over).complete
+
+
+def _pass_over(study: Study, record: Record) -> None:
+    """Listens to nothing."""
+
+
+def completed(plan: Plan) -> str:
+    """What a person is told of a study that is complete."""
+    runs = shlex.quote(str(plan.workspace.root))
+    return (
+        f"study {plan.study} is complete already; nothing was submitted\n"
+        f"  results    {plan.workspace.leaderboard} and best.yaml\n"
+        f"  trials     python -m tune.status --study {plan.study} --runs {runs}\n"
+        "  go on      with more --trials, --gpu-hours or --confirm; --fresh starts a new study"
+    )
 
 
 def refuse_failed(job_id: str) -> None:
@@ -127,11 +160,12 @@ def refuse_failed(job_id: str) -> None:
 
 def refuse_running(workspace: Workspace, plans: Sequence[Plan], job: str) -> None:
     """Raises StudyError for a study that is being run, or whose driver waits in the queue."""
+    runs = shlex.quote(str(workspace.root))
     for plan in plans:
         if is_driven(workspace.study(plan.study)):
             raise StudyError(
                 f"study {plan.study} is being run. Follow it with: python -m tune.status "
-                f"--runs {workspace.root} --study {plan.study} --watch"
+                f"--runs {runs} --study {plan.study} --watch"
             )
     ours = {number for launched, _ in launches(workspace.root) for number in launched.jobs}
     queued = [
@@ -142,7 +176,7 @@ def refuse_running(workspace: Workspace, plans: Sequence[Plan], job: str) -> Non
     if queued:
         raise SlurmError(
             f"Slurm job {queued[0].id} ({queued[0].state}) is this search already. Follow it with: "
-            f"python -m slurm.launch logs {name_of(plans)} -f --runs {workspace.root}"
+            f"python -m slurm.launch logs {name_of(plans)} -f --runs {runs}"
         )
 
 

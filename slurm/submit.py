@@ -9,6 +9,7 @@ directives.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import shlex
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.paths import temporary_name
+from pipeline.paths import PoolPaths, temporary_name
 from slurm.cluster import Cluster, Resources
 from slurm.commands import ask
 from slurm.errors import SlurmError
@@ -101,6 +102,12 @@ class JobSpec:
 def job_name(kind: str, what: str = "") -> str:
     """The name of a job: project, kind (train, search, worker, final) and which model or study."""
     return "-".join(filter(None, (JOB_PREFIX, kind, what)))
+
+
+def workers_name(name: str, pool: PoolPaths) -> str:
+    """What the worker jobs of a search are called: studies of the same name may lie in several folders."""
+    digest = hashlib.sha256(str(pool.root.resolve()).encode()).hexdigest()
+    return job_name("worker", f"{name}-{digest[:6]}")
 
 
 def kind_and_what(name: str) -> tuple[str, str]:

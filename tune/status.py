@@ -70,7 +70,7 @@ def watch(workspace: Workspace, args: argparse.Namespace) -> None:
     while True:
         console.clear()
         show(workspace, args.study, args.trial)
-        names = {study.root.name for study in workspace.studies()} if args.study is None else {args.study}
+        names = all_names(workspace) if args.study is None else [args.study]
         if not any(is_driven(workspace.study(name)) or slurm_line(name) for name in names):
             return
         time.sleep(WATCH_EVERY_S)
@@ -92,8 +92,6 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
     """Prints a table of studies, of one study's trials, or one trial."""
     from rich.console import Console
 
-    from tune.journal import is_driven
-
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=MIN_WIDTH)
@@ -102,14 +100,8 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
         print_slurm(console, name)
         return
     studies = chosen(workspace, name)
-    if not studies:
-        console.print(
-            f"no studies in {workspace.root}/studies; start one: python -m tune.search --model NAME"
-        )
-    elif name is None:
-        console.print(studies_table(studies))
-        for study in filter(is_driven, studies):
-            print_slurm(console, study.root.name)
+    if name is None:
+        show_all(console, workspace, studies)
     elif trial is None:
         console.print(study_line(studies[0]))
         print_slurm(console, studies[0].root.name)
@@ -120,16 +112,45 @@ def show(workspace: Workspace, name: str | None, trial: int | None) -> None:
         console.print(trial_text(studies[0], one_trial(studies[0], trial)), soft_wrap=True)
 
 
+def show_all(console: Console, workspace: Workspace, studies: list[StudyPaths]) -> None:
+    """Prints a table of studies, and what the queue says of those that are driven or wait for that."""
+    from tune.journal import is_driven
+
+    queued = waiting(workspace)
+    if studies:
+        console.print(studies_table(studies))
+    elif not queued:
+        console.print(
+            f"no studies in {workspace.root}/studies; start one: python -m tune.search --model NAME"
+        )
+    driven = [study.root.name for study in studies if is_driven(study)]
+    for name in [*driven, *queued]:
+        print_slurm(console, name, f"study {name}, ")
+
+
+def waiting(workspace: Workspace) -> list[str]:
+    """The studies whose drivers wait in a cluster's queue, those among them that are not on disk yet."""
+    from slurm.glance import waiting
+
+    return waiting(workspace.root)
+
+
+def all_names(workspace: Workspace) -> list[str]:
+    """The studies on disk and in a cluster's queue."""
+    known = [study.root.name for study in workspace.studies()]
+    return known + [name for name in waiting(workspace) if name not in known]
+
+
 def begun(workspace: Workspace, name: str) -> bool:
     """Whether a study is on disk: its driver may still wait in a cluster's queue."""
     return workspace.study(name).request.exists()
 
 
-def print_slurm(console: Console, name: str) -> None:
-    """Prints what a cluster's queue says of a study, if it says something."""
+def print_slurm(console: Console, name: str, before: str = "") -> None:
+    """Prints what a cluster's queue says of a study, if it says something; `before` begins the line."""
     told = slurm_line(name)
     if told:
-        console.print(fill(told, console.width, subsequent_indent=" " * 7))
+        console.print(fill(f"{before}{told}", console.width, subsequent_indent=" " * 7))
 
 
 def slurm_line(name: str) -> str:
@@ -236,13 +257,17 @@ def as_json(workspace: Workspace, name: str | None, number: int | None) -> dict[
     studies = chosen(workspace, name)
     if number is not None:
         return trial_json(one_trial(studies[0], number))
-    return {study.root.name: study_json(study, asked=name is not None) for study in studies}
+    queued = waiting(workspace) if name is None else [name]
+    found = {study.root.name: study_json(study, study.root.name in queued) for study in studies}
+    to_come = [workspace.study(other) for other in queued if other not in found]
+    return found | {study.root.name: study_json(study, True) for study in to_come}
 
 
 def study_json(study: StudyPaths, asked: bool) -> dict[str, Any]:
     """A study's driver and trials, or the error that keeps them from being read.
 
-    slurm: the jobs in the queue, of a study that was asked for or is driven; null where no queue tells.
+    slurm: the jobs in the queue, of a study that was asked for, is driven or waits for its driver; null where
+    no queue tells.
     """
     from pipeline.errors import PipelineError
     from tune.describe import trial_json

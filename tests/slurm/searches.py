@@ -9,8 +9,7 @@ from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Epoch, read_journal
 from pipeline.trials import TrialState, fold
 from slurm.cluster import Cluster, load_cluster
-from slurm.head import workers_name
-from slurm.submit import JobSpec, job_name, submit
+from slurm.submit import JobSpec, job_name, submit, workers_name
 from tests.cluster import SlurmCluster, processes
 
 ROOT = Path(__file__).parents[2]

@@ -5,13 +5,21 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StudyError
+from pipeline.paths import Workspace
+from pipeline.records import Held, seconds_now
 from slurm.cluster import load_cluster
+from slurm.errors import SlurmError
 from slurm.head import address_of, comes_back
 from slurm.job import SUPERVISED
-from slurm.search import driver_arguments, machine_of, name_of, refuse_running
+from slurm.launch import main
+from slurm.launching import launches
+from slurm.search import driver_arguments, introduce, is_complete, machine_of, name_of, refuse_running
+from tests.slurm.launched import launched_into
 from tune.journal import Journal
 from tune.plan import Because, Plan, make_plans
+from tune.request import Request
 from tune.search import build_parser
+from tune.study import Study
 
 
 def planned(tmp_path: Path, *arguments: str) -> tuple[list[str], list[Plan]]:
@@ -57,6 +65,79 @@ def test_a_study_that_is_run_elsewhere_is_refused_before_anything_is_submitted(t
         pytest.raises(StudyError, match="is being run. Follow"),
     ):
         refuse_running(plans[0].workspace, plans, "fingertip-search-resnet50")
+
+
+def complete(plans: list[Plan]) -> None:
+    """Runs the planned study to its end, every trial alike."""
+    (plan,) = plans
+    paths = plan.workspace.study(plan.study)
+    fingerprint = "0" * 32
+    Request(plan.study, plan.profile, fingerprint, None, plan.experiment).write(paths)
+    with Journal(paths) as journal:
+        study = Study(plan.study, plan.experiment, journal, lambda _study, _record: None)
+        while (assignment := study.next_trial()) is not None:
+            trial, attempt = assignment.trial, assignment.attempt
+            study.started(trial, attempt, "here", None, 1)
+            epochs = range(1, assignment.config.train.epochs + 1)
+            if all(study.epoch(trial, attempt, epoch, 0.004, 1.0) == "continue" for epoch in epochs):
+                study.ended(trial, attempt, "completed")
+
+
+def test_a_complete_study_is_told_of_and_not_submitted(slurm_commands, tmp_path: Path, capsys) -> None:
+    runs = tmp_path / "my runs"
+    words = ["search", "--cluster", "test", "--model", "resnet50", "--profile", "smoke", "--runs", str(runs)]
+    few = ["--trials", "3"]
+    _, plans = planned(runs, "--model", "resnet50", *few)
+    assert not is_complete(plans[0])
+    complete(plans)
+    main([*words, *few])
+    told = capsys.readouterr().out
+    assert told.startswith("study resnet50 is complete already; nothing was submitted\n")
+    assert f"results    {runs}/leaderboard.csv and best.yaml\n" in told
+    assert f"--study resnet50 --runs '{runs}'\n" in told
+    assert slurm_commands.asked("sbatch") == []
+    journal = plans[0].workspace.study("resnet50").journal
+    before = journal.read_bytes()
+    for more in (["--trials", "4"], [*few, "--confirm", "1"], [*few, "--fresh"]):
+        assert not is_complete(planned(runs, "--model", "resnet50", *more)[1][0]), more
+    main([*words, "--trials", "4"])
+    assert "submitted the search as Slurm job 100; it is requeued until it is" in capsys.readouterr().out
+    assert journal.read_bytes() == before
+
+
+def test_a_study_that_a_budget_stopped_is_complete_until_there_is_more_of_it(tmp_path: Path) -> None:
+    few = ["--model", "resnet50", "--trials", "3"]
+    _, plans = planned(tmp_path, *few, "--gpu-hours", "1")
+    paths = plans[0].workspace.study("resnet50")
+    with Journal(paths) as journal:
+        study = Study("resnet50", plans[0].experiment, journal, lambda _study, _record: None)
+        study.next_trial()
+        study.started(0, 1, "here", None, 1)
+        for hour in (0.0, 2.0):
+            journal.append(Held(workers=["a"], time=seconds_now() + 3600 * (hour - 2)))
+    assert is_complete(planned(tmp_path, *few, "--gpu-hours", "1")[1][0])
+    assert not is_complete(planned(tmp_path, *few, "--gpu-hours", "9")[1][0])
+
+
+def test_where_to_follow_a_search_can_be_pasted(slurm_commands, tmp_path: Path) -> None:
+    runs = tmp_path / "my runs"
+    _, plans = planned(runs, "--model", "resnet50")
+    launched_into(runs, "7")
+    slurm_commands.answer("squeue", "7|PENDING|Priority||N/A|N/A|fingertip-search-resnet50\n")
+    with pytest.raises(SlurmError, match=f"logs resnet50 -f --runs '{runs.resolve()}'$"):
+        refuse_running(plans[0].workspace, plans, "fingertip-search-resnet50")
+
+
+def test_a_driver_submitted_by_hand_is_known_as_if_it_had_been_launched(
+    slurm_commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "55")
+    monkeypatch.setenv(SUPERVISED, "1")
+    for _ in range(2):  # it is requeued
+        introduce("resnet50", Workspace(tmp_path), load_cluster("test"), tmp_path / "code")
+    ((launched, _),) = launches(tmp_path)
+    assert (launched.jobs, launched.kind, launched.what) == (("55",), "search", ("resnet50",))
+    assert "JobName=fingertip-search-resnet50" in slurm_commands.asked("scontrol")[0]
 
 
 def test_workers_stay_only_for_a_driver_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +6,10 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.paths import StudyPaths
-from pipeline.train import Report
 from slurm.glance import jobs_at
+from tests.slurm.launched import launched_into
 from tune.journal import Journal
 from tune.request import Request
-from tune.session import MAX_MESSAGE, Session
 from tune.status import main
 from tune.study import Study
 
@@ -91,54 +89,6 @@ def test_a_trial_with_everything_that_is_known(runs: Path, capsys: pytest.Captur
     failed = "\n".join(shown(capsys, "--runs", str(runs), "--study", "s", "--trial", "1"))
     assert "failed DIVERGED" in failed
     assert failed.endswith("the loss is nan")
-
-
-def test_a_trials_losses_stand_below_their_attempts_and_its_traceback_is_whole(
-    open_study: OpenStudy, capsys: pytest.CaptureFixture[str], paths: StudyPaths
-) -> None:
-    study, journal = open_study(trials=1)
-    Request("s", "smoke", "d", None, study.experiment).write(paths)
-    lost = [("was preempted", "PREEMPTED", False), ("used up its memory", "HOST_OOM", True)]
-    for attempt, (message, reason, counted) in enumerate(lost, start=1):
-        assert study.next_trial() is not None
-        study.started(0, attempt, "gr1", str(16 + attempt), 42)
-        study.lost(0, attempt, message, reason, counted)
-    assert study.next_trial() is not None
-    study.started(0, 3, "gr2", "19", 43)
-    study.ended(0, 3, *failure_of(deep))
-    journal.close()
-    message = study.trials[0].message
-    assert 7000 < len(message) <= MAX_MESSAGE
-    runs = str(paths.root.parents[1])
-    text = "\n".join(shown(capsys, "--runs", runs, "--study", "s", "--trial", "0"))
-    assert text.startswith("trial 0 of study s: failed USER_ERROR")
-    assert text.endswith(message.rstrip())
-    after = [line for line in text.split(message[:80])[0].splitlines() if "attempt" in line or "lost" in line]
-    assert [re.sub(r"\d{4}-.* UTC", "TIME", line) for line in after] == [
-        "attempt 1: TIME, gr1, process 42, Slurm job 17",
-        "  lost TIME, PREEMPTED, not held against it: was preempted",
-        "attempt 2: TIME, gr1, process 42, Slurm job 18",
-        "  lost TIME, HOST_OOM: used up its memory",
-        "attempt 3: TIME, gr2, process 43, Slurm job 19",
-    ]
-    main(["--runs", runs, "--study", "s", "--trial", "0", "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["message"] == message
-    assert [loss["reason"] for loss in told["lost"]] == ["PREEMPTED", "HOST_OOM"]
-    assert told["losses"] == 1
-
-
-def deep(report: Report, depth: int = 0) -> None:
-    """Fails with a traceback of thousands of characters, in lines of more than a hundred."""
-    if depth == 60:
-        raise RuntimeError("no such layer: " + "x" * 7000)
-    deep(report, depth + 1)
-
-
-def failure_of(train: Callable[[Report], None]) -> tuple[str, str, str]:
-    """What a worker tells of a training function that fails."""
-    result = Session(train).next_result()
-    return result["status"], result["reason"], result["message"]
 
 
 SCHEDULER = {"name": "multistep", "factor": 0.5, "milestones": [0.15, 0.3, 0.45], "warmup": 0.05}
@@ -224,12 +174,41 @@ def test_a_study_that_is_driven_shows_its_queue_among_all(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "queue").write_text(SQUEUE)
-    queue(tmp_path, monkeypatch, f"touch {tmp_path}/asked; cat {tmp_path}/queue")
+    queue(tmp_path, monkeypatch, f"cat {tmp_path}/queue")
     assert not any("Slurm" in line for line in shown(capsys, "--runs", str(runs)))
-    assert not (tmp_path / "asked").exists()
     _, journal = open_study()
-    assert "Slurm: driver 123 running on gr1;" in "\n".join(shown(capsys, "--runs", str(runs)))
+    assert "study s, Slurm: driver 123 running on gr1;" in "\n".join(shown(capsys, "--runs", str(runs)))
     journal.close()
+
+
+def test_drivers_that_wait_are_shown_among_all_before_their_studies_have_begun(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that were launched into these runs."""
+    rows = [f"{job}|PENDING|Priority||N/A|N/A|fingertip-search-{name}\n" for job, name in QUEUED.items()]
+    (tmp_path / "queue").write_text("".join(rows))
+    queue(tmp_path, monkeypatch, f"cat {tmp_path}/queue")
+    launched_into(runs, "5", name="new")
+    launched_into(runs, "6", name="s")
+    lines = shown(capsys, "--runs", str(runs))
+    assert lines[1].split()[0] == "s"
+    assert " ".join(" ".join(lines[2:]).split()) == (
+        "study new, Slurm: driver 5 pending (Priority: others are before it) "
+        "study s, Slurm: driver 6 pending (Priority: others are before it)"
+    )
+    assert max(map(len, lines)) <= 80
+    main(["--runs", str(runs), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert sorted(told) == ["new", "s"]
+    assert (told["new"]["driven"], told["new"]["trials"]) == (False, [])
+    assert [told[name]["slurm"][0]["job"] for name in ("new", "s")] == ["5", "6"]
+    launched_into(tmp_path / "empty", "7", name="other")
+    assert shown(capsys, "--runs", str(tmp_path / "empty")) == [
+        "study other, Slurm: driver 7 pending (Priority: others are before it)"
+    ]
+
+
+QUEUED = {"5": "new", "6": "s", "7": "other"}
 
 
 def test_json_says_the_same(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
