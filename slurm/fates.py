@@ -14,13 +14,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from slurm.errors import SlurmError
-from slurm.queue import Job, reason_of
+from slurm.queue import COMPLETING, Job, reason_of
 from tune.place import Fate
 
 ASK_S = 5.0  # for one question
 KEEP_S = 1.0  # how long an answer tells of jobs that have not ended
 SHARE = 0.1  # of the search's time, at most, goes into questions
-COMPLETING = "COMPLETING"
 BLAMELESS = {  # what ends a worker through no fault of its trial's
     "CANCELLED": "was cancelled",
     "PREEMPTED": "was preempted",
@@ -31,7 +30,12 @@ BLAMELESS = {  # what ends a worker through no fault of its trial's
     "COMPLETED": "ended",
 }
 OUT_OF_MEMORY = "used up its memory; raise gpu.memory in the profile"
-ENDING = {"OutOfMemory": "OUT_OF_MEMORY", "TimeLimit": "TIMEOUT", "NodeDown": "NODE_FAIL"}  # reason -> state
+ENDING = {  # Slurm's reason, of a job that it tidies up after -> the state to come
+    "OutOfMemory": "OUT_OF_MEMORY",
+    "TimeLimit": "TIMEOUT",
+    "NodeDown": "NODE_FAIL",
+    "NonZeroExitCode": "FAILED",
+}
 
 
 class Asked(Protocol):
@@ -66,7 +70,7 @@ class Fates:
             elif self._clock() > self._fresh_until:
                 return _unknown(job_id, "is out of reach, and Slurm does not answer in time")
             elif job is not None:
-                return _of_unfinished(job)
+                return self._of_unfinished(job)
             else:
                 self._known[job_id] = self._of_forgotten(job_id)
         return self._known[job_id]
@@ -81,14 +85,29 @@ class Fates:
             self._fresh_until = self._clock() + KEEP_S
         self._rest_after(before)
 
+    def _of_unfinished(self, job: Job) -> Fate:
+        """Of a job that runs on, nothing; of one that Slurm tidies up after, why it ends."""
+        if job.pending:
+            return replace(_unknown(job.id, "was put back into the queue"), reason="PREEMPTED")
+        if job.state != COMPLETING:
+            return Fate()
+        if job.reason in ENDING:
+            return _of_ended(replace(job, state=ENDING[job.reason]))
+        ended = self._ask(job.id)
+        return _of_ended(ended) if ended else _unknown(job.id, "is ending")
+
     def _of_forgotten(self, job_id: str) -> Fate:
         """The end of a job that the queue has no more."""
+        ended = self._ask(job_id)
+        gone = "is gone, and Slurm does not tell how it ended"
+        return _of_ended(ended) if ended else _unknown(job_id, gone)
+
+    def _ask(self, job_id: str) -> Job | None:
+        """A job that has ended, as Slurm or accounting has it; None if they do not tell."""
         before = self._clock()
         job = self._slurm.fate(job_id)
         self._rest_after(before)
-        if job is None or not job.finished:
-            return _unknown(job_id, "is gone, and Slurm does not tell how it ended")
-        return _of_ended(job)
+        return job if job is not None and job.finished else None
 
     def _rest_after(self, start: float) -> None:
         """Leaves a slow Slurm alone for a while, so that the search waits for it a small part of its time."""
@@ -113,14 +132,3 @@ def _of_ended(job: Job) -> Fate:
     if end_of(job):
         return Fate(f"its Slurm job {job.id} {end_of(job)}", reason, counted=False)
     return Fate(reason=reason)
-
-
-def _of_unfinished(job: Job) -> Fate:
-    """Of a job that runs on, nothing; of one that Slurm tidies up after, why it ends, if that is known."""
-    if job.pending:
-        return replace(_unknown(job.id, "was put back into the queue"), reason="PREEMPTED")
-    if job.state != COMPLETING:
-        return Fate()
-    if job.reason in ENDING:
-        return _of_ended(replace(job, state=ENDING[job.reason]))
-    return _unknown(job.id, "is ending")

@@ -121,6 +121,7 @@ class SlurmRay(LocalRay):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()  # first, else it prints a line for every worker that leaves
         self._over.set()
         self._wanted.set()
         if self._thread.ident is not None:

@@ -143,7 +143,7 @@ def _add_stop(verbs: Verbs) -> None:
         "  python -m slurm.launch stop all",
     )
     to.add_argument(
-        "what", nargs="+", metavar="JOB|STUDY|all", help="jobs, the jobs of a study or model, or all"
+        "what", nargs="+", metavar="JOB|STUDY|all", help="jobs; of --runs: a study's, a model's, or all"
     )
     cli.add_runs(to)
 

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from slurm.cluster import PoolConfig
 from slurm.errors import SlurmError
-from slurm.fates import COMPLETING, Asked, end_of
-from slurm.queue import Job
+from slurm.fates import Asked, end_of
+from slurm.queue import COMPLETING, Job
 from slurm.watch import UNTOLD, why
 from tune.place import Demand
 

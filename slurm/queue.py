@@ -30,6 +30,7 @@ REASONS = {  # a terminal state -> the leaderboard's reason
     "CANCELLED": "STOPPED_BY_USER",
     "FAILED": "USER_ERROR",
 }
+COMPLETING = "COMPLETING"  # has ended, and Slurm tidies up after it
 NO_NODE = {"", "(null)", "None assigned"}
 # The name, which may hold anything, comes last. Arrays are shown task by task, as `number_task`.
 SQUEUE = ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T|%r|%N|%S|%e|%j"]
@@ -98,11 +99,17 @@ class Queue:
         return jobs
 
     def fate(self, job_id: str) -> Job | None:
-        """What became of a job that `jobs` no longer has; None if nobody can tell (yet)."""
+        """What became of a job that `jobs` no longer has, or that completes; None if nobody can tell (yet).
+
+        While Slurm tidies up after a job, only accounting knows how it ended.
+        """
+        known = self._remembered(job_id)
+        if known is not None and known.state != COMPLETING:
+            return known
         try:
-            return self._remembered(job_id) or self._accounted(job_id)
+            return self._accounted(job_id) or known
         except SlurmError:
-            return None
+            return known
 
     def cancel(self, ids: Iterable[str], signal: str | None = None) -> None:
         """Ends jobs, or sends them a signal: to the script, its steps and their children.

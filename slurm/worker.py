@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -84,6 +85,11 @@ class Worker:
             return signal.Signals(self._signal).name
         return "the end of its lifetime" if time.monotonic() >= self._leave_at else ""
 
+    @property
+    def _reason(self) -> str:
+        """The leaderboard's name for why it leaves: whoever sends SIGTERM wants the place."""
+        return "PREEMPTED" if self._signal in (signal.SIGTERM, signal.SIGINT) else "TIMEOUT"
+
     def run(self) -> bool:
         """Joins the present driver, then each that follows within the profile's `rejoin_s`.
 
@@ -128,7 +134,8 @@ class Worker:
                 time.sleep(POLL_S)
             if self._leaving:
                 say(f"{self._leaving}: trials save, then it leaves")
-                (folder / DRAIN).touch()
+                with suppress(OSError):  # on a full disk it is there, but empty
+                    (folder / DRAIN).write_text(self._reason)
         finally:
             end(ray, SAVE_S if self._leaving else KILL_S)
             say(f"Ray ended with {ray.returncode}")

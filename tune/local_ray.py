@@ -99,6 +99,14 @@ class LocalRay:
             **self.options(),
         )
 
+    def stop(self) -> None:
+        """Ends Ray, if it runs."""
+        if self._running:
+            import ray
+
+            self._running = False
+            ray.shutdown()
+
     def options(self) -> dict[str, Any]:
         """What this machine's Ray offers to trials."""
         return {
@@ -116,8 +124,5 @@ class LocalRay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._running:
-            import ray
-
-            ray.shutdown()
+        self.stop()
         self._scratch.remove()

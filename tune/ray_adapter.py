@@ -79,7 +79,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
             case "moved":
-                study.lost(number, attempt, result["message"], counted=False)
+                study.lost(number, attempt, result["message"], result["reason"], counted=False)
                 return "continue"  # the worker ends by itself
             case "disk":
                 raise study.stuck(number, result["message"])

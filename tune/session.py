@@ -23,7 +23,7 @@ from pipeline.provenance import Purpose
 from pipeline.train import Report
 
 MAX_MESSAGE = 8000  # characters of a traceback that are kept
-DRAIN_VARIABLE = "PIPELINE_DRAIN_FILE"  # names a file that appears when this worker is about to leave
+DRAIN_VARIABLE = "PIPELINE_DRAIN_FILE"  # names a file that appears when this worker is about to leave: why
 DEVICE_ERRORS = ("CUDA error", "cuDNN error")
 Result = dict[str, Any]
 

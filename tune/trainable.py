@@ -64,7 +64,9 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
             result = self._session.next_result()
             if result["event"] == "broken":
                 raise BrokenWorkerError(result["message"])
-            self._moved = result["event"] == "moved"
+            if result["event"] == "moved":
+                self._moved = True
+                result["reason"] = self._why_it_leaves()
             return common | result
         self._session = Session(partial(train, self._task, self.config, self._is_leaving))
         job = os.environ.get("SLURM_JOB_ID")
@@ -72,6 +74,11 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _is_leaving(self) -> bool:
         return self._told_to_leave or (self._drain is not None and Path(self._drain).exists())
+
+    def _why_it_leaves(self) -> str:
+        """The leaderboard's reason; a signal to this process alone comes from whoever wants its place."""
+        file = None if self._drain is None else Path(self._drain)
+        return (file is not None and file.exists() and file.read_text()) or "PREEMPTED"
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
         self._told_to_leave = True

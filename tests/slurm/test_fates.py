@@ -39,11 +39,22 @@ def test_it_tells_how_a_job_ended(
 
 @pytest.mark.parametrize(
     ("why", "reason", "counted"),
-    [("None", "NODE_FAIL", False), ("TimeLimit", "TIMEOUT", False), ("OutOfMemory", "HOST_OOM", True)],
+    [
+        ("None", "NODE_FAIL", False),
+        ("TimeLimit", "TIMEOUT", False),
+        ("NodeDown", "NODE_FAIL", False),
+        ("OutOfMemory", "HOST_OOM", True),
+        ("NonZeroExitCode", "NODE_FAIL", True),
+    ],
 )
 def test_a_job_that_is_being_tidied_up_after_may_tell_already(why: str, reason: str, counted: bool) -> None:
     fate = fates(MadeUpSlurm(queue={"1": replace(job("1", "COMPLETING"), reason=why)})).of("1")
     assert (fate.reason, fate.counted) == (reason, counted)
+
+
+def test_accounting_may_know_how_it_ended_first() -> None:
+    slurm = MadeUpSlurm(queue={"1": job("1", "COMPLETING")}, past={"1": job("1", "PREEMPTED")})
+    assert fates(slurm).of("1").reason == "PREEMPTED"
 
 
 def test_a_running_job_explains_nothing() -> None:

@@ -171,7 +171,13 @@ def report(search: Search, faults: Faults) -> None:
     for name, seconds in faults.table:
         print(f"{name:<62}{seconds:>8.1f}")
     print(f"epochs trained again, by attempt: {repeats}")
-    print(f"losses: {[r.message for r in read_journal(search.paths.journal) if isinstance(r, Lost)]}")
+    print("losses:")
+    for loss in losses(search):
+        print(f"  trial {loss.trial} {loss.reason}{'' if loss.counted else ', not counted'}: {loss.message}")
+
+
+def losses(search: Search) -> list[Lost]:
+    return [record for record in read_journal(search.paths.journal) if isinstance(record, Lost)]
 
 
 def assert_sound(search: Search) -> None:

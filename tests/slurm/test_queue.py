@@ -124,6 +124,18 @@ def test_accounting_is_asked_when_the_controller_forgot(command: Command) -> Non
     assert fate == Job("2", "wrap", "CANCELLED", "None", "gr3", 1795671412, 1795671417)
 
 
+def test_how_a_completing_job_ended_is_known_to_accounting_only(command: Command) -> None:
+    command("scontrol", SCONTROL.replace("JobState=NODE_FAIL", "JobState=COMPLETING"))
+    command("sacct", "1_2|PREEMPTED|None|gr3|1795671412|1795671417|wrap\n")
+    fate = Queue().fate("1_2")
+    assert fate is not None
+    assert fate.state == "PREEMPTED"
+    command("sacct", error="Slurm accounting storage is disabled", status=1)
+    fate = Queue().fate("1_2")
+    assert fate is not None
+    assert fate.state == "COMPLETING"
+
+
 def test_what_nobody_knows_is_unknown(command: Command) -> None:
     command("scontrol", error=GONE, status=1)
     command("sacct", error="Slurm accounting storage is disabled", status=1)

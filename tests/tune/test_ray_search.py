@@ -182,6 +182,7 @@ def test_a_worker_that_is_told_to_leave_saves_its_trial_which_is_not_held_agains
     assert driver.returncode == 0, output
     (lost,) = (record for record in read_journal(paths.journal) if isinstance(record, Lost))
     assert (lost.trial, lost.counted, lost.message) == (running.number, False, "saved")
+    assert lost.reason == "PREEMPTED"
     assert_sound(paths, 4)
 
 
