@@ -140,11 +140,15 @@ class Resumed(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Held(Record):
-    """The workers that the study holds, busy or not, by names that no other worker ever has."""
+    """The workers that the study holds, busy or not, by names that no other worker ever has.
+
+    `share`: the part of their time that is this study's from now on; others have the rest.
+    """
 
     event: ClassVar[str] = "held"
 
     workers: list[str]
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

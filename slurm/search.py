@@ -74,15 +74,14 @@ def name_of(plans: Sequence[Plan]) -> str:
 
 
 def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
-    """Runs the studies from here, one after the other, on one pool of workers."""
+    """Runs the studies from here, at the same time, on one pool of workers."""
     workspace, name = plans[0].workspace, name_of(plans)
     name_job(name)
     code = take(workspace.root)
     os.chdir(code)  # Ray has workers import from where the driver stands: this must not be a checkout
     with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
-        for plan in plans:
-            print(plan.text(), flush=True)
-            carry_out(plan, fit, here)
+        print("\n\n".join(plan.text() for plan in plans), flush=True)
+        carry_out(plans, fit, here)
 
 
 def name_job(name: str) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import textwrap
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import Experiment, TwinConfig
@@ -17,7 +17,7 @@ from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
-from tune.budget_plan import budget_lines
+from tune.budget_plan import budget_text
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
 from tune.plan_search import plural, search_lines
@@ -51,6 +51,11 @@ class Plan:
     workers: Workers
     data: Path | None
     lines: tuple[tuple[str, str], ...]
+
+    def with_line(self, label: str, text: str, before: str) -> Plan:
+        """This plan with a line more."""
+        place = [known for known, _ in self.lines].index(before)
+        return replace(self, lines=(*self.lines[:place], (label, text), *self.lines[place:]))
 
     def text(self) -> str:
         """The plan for a person, at most WIDTH columns wide."""
@@ -104,7 +109,16 @@ def make_plans(args: Namespace, machine: Machine) -> list[Plan]:
     if args.model == "all" and args.study is not None:
         raise StudyError("--study names one study; with --model all each is named after its model")
     models = shipped("model") if args.model == "all" else [args.model]
-    return [make_plan(model, args, machine) for model in models]
+    return with_budget([make_plan(model, args, machine) for model in models])
+
+
+def with_budget(plans: list[Plan]) -> list[Plan]:
+    """The plans with what they tell of the budget that their studies spend together."""
+    searches = [(plan.workspace.study(plan.study), plan.experiment.search) for plan in plans]
+    text = budget_text(searches, plans[0].workers.count)
+    if not text:
+        return plans
+    return [plan.with_line("budget", text, before="results") for plan in plans]
 
 
 def choose_executor(asked: str | None) -> Because:
@@ -163,7 +177,6 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
         ("device", _device_line(experiment, gpus)),
         ("data", _data_line(args.data, workspace, experiment.twin)),
         *search_lines(experiment),
-        *budget_lines(workspace.study(study), experiment.search, workers.count),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
         ("stop", machine.stop.format(study=study, runs=args.runs) + _resumes(study, args.fresh)),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),

@@ -125,9 +125,8 @@ def main(argv: list[str] | None = None) -> None:
         print("\n\n".join(plan.text() for plan in plans))
         return
     with LocalRay(plans[0].workers) as here:
-        for plan in plans:
-            print(plan.text(), flush=True)
-            carry_out(plan, fit, here)
+        print("\n\n".join(plan.text() for plan in plans), flush=True)
+        carry_out(plans, fit, here)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,9 @@ Listener = Callable[["Study", Record], None]
 
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt at one trial: what a worker needs to train it."""
+    """One attempt at one trial of a study: what a worker needs to train it."""
 
+    study: str
     trial: int
     attempt: int
     config: RunConfig
@@ -51,7 +52,9 @@ class Study:
     """A study on an open journal. `listen` is called after every record, which is then on disk.
 
     Trials are drawn from the experiment's space unless another `sampler` is given; `clock` tells seconds
-    since 1970. Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
+    since 1970. `budget`, as the journal left it, is given where other studies spend from it too, and
+    `false_starts` where they share the workers.
+    Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class Study:
         listen: Listener,
         sampler: Sampler | None = None,
         clock: Callable[[], float] = seconds_now,
+        budget: Budget | None = None,
+        false_starts: FalseStarts | None = None,
     ) -> None:
         self.name = name
         self.experiment = experiment
@@ -69,10 +74,11 @@ class Study:
         self._journal = journal
         self._listen = listen
         self._clock = clock
-        self._supply = Supply(name, experiment, sampler, clock)
+        self._false_starts = false_starts or FalseStarts()
         self._assigned: set[int] = set()
-        self._false_starts = FalseStarts()
         records = journal.read()
+        self.budget = budget or Budget.from_journal(experiment.search, records, clock)
+        self._supply = Supply(name, experiment, sampler, self.budget)
         self._rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
             self._absorb(record)
@@ -88,11 +94,6 @@ class Study:
     def paths(self) -> StudyPaths:
         """The study's files."""
         return self._journal.paths
-
-    @property
-    def budget(self) -> Budget:
-        """What it has used, and what is left."""
-        return self._supply.budget
 
     @property
     def exhausted(self) -> bool:
@@ -146,7 +147,7 @@ class Study:
         if not trial.unfinished:
             self._write(Resumed(trial=trial.number))
         self._assigned.add(trial.number)
-        return Assignment(trial.number, len(trial.attempts) + 1, self._supply.config(trial))
+        return Assignment(self.name, trial.number, len(trial.attempts) + 1, self._supply.config(trial))
 
     def _offer(self, record: Drawn | Revived | None) -> None:
         """Lets a trial wait for a worker."""
@@ -179,9 +180,12 @@ class Study:
             self._end_by_budget(self.trials[number])
         self._waiting.clear()
 
-    def held(self, workers: Collection[str]) -> None:
-        """Tells the study, again and again, which workers it holds; their names are theirs for ever."""
-        record = self.budget.report(workers)
+    def held(self, workers: Collection[str], share: float = 1.0) -> None:
+        """Tells the study, again and again, which workers it holds, and its share of their time.
+
+        Their names are theirs for ever.
+        """
+        record = self.budget.report(workers, share)
         if record is not None:
             self._write(record)
 
@@ -263,7 +267,7 @@ class Study:
             return
         if attempt > len(state.attempts):
             if counted:
-                self._false_starts.one_more(message, self.paths.log)
+                self._false_starts.one_more(message)
             self._waiting.append(trial)
             return
         counted = counted or state.fruitless >= MAX_FRUITLESS
@@ -279,6 +283,7 @@ class Study:
         self._journal.append(record)
         self._absorb(record)
         self._rungs.take(record)
+        self.budget.take(record)
         self._listen(self, record)
 
     def _absorb(self, record: Record) -> None:

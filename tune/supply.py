@@ -6,7 +6,7 @@ A fold over the journal; it decides, and the study writes down and remembers wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.records import Drawn, Record, Revived
@@ -24,12 +24,10 @@ Trials = Mapping[int, TrialState]
 class Supply:
     """The trials that a study has still to offer."""
 
-    def __init__(
-        self, study: str, experiment: Experiment, sampler: Sampler | None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, study: str, experiment: Experiment, sampler: Sampler | None, budget: Budget) -> None:
         self.exhausted = False  # the space has no configuration left
         self.chances = Chances(experiment.search)
-        self.budget = Budget(experiment.search, clock)
+        self.budget = budget
         self._study, self._search = study, experiment.search
         base = experiment.trial(experiment.seed)
         self._sampler = sampler or make_sampler(experiment.search, base)
@@ -39,7 +37,6 @@ class Supply:
     def take(self, record: Record) -> None:
         """One step of the fold."""
         self.chances.take(record)
-        self.budget.take(record)
         if isinstance(record, Drawn):
             self._drawn += record.confirms is None
             self._taken.add(canonical(record.values))

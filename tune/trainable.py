@@ -31,11 +31,11 @@ class LeavingWorkerError(Exception):
 
 
 class FitTrainable(tune.Trainable):  # type: ignore[misc]
-    """The actor. `config` holds trial, attempt and the run's configuration as JSON (see ray_adapter)."""
+    """The actor. `config`: study, trial, attempt and the run's configuration as JSON (see ray_adapter)."""
 
-    def setup(self, config: dict[str, Any], task: Task) -> None:
-        """Takes the study's task and the first trial."""
-        self._task = task
+    def setup(self, config: dict[str, Any], tasks: dict[str, Task]) -> None:
+        """Takes the studies' tasks and the first trial."""
+        self._tasks = tasks
         self._session: Session | None = None
         self._drain = os.environ.get(DRAIN_VARIABLE)
         self._told_to_leave = False
@@ -50,7 +50,7 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
         """
         if self._moved:
             raise LeavingWorkerError("the worker leaves")
-        common = {"trial": self.config["trial"], "attempt": self.config["attempt"]}
+        common = {key: self.config[key] for key in ("study", "trial", "attempt")}
         if self._session is not None:
             result = self._session.next_result()
             if result["event"] == "broken":
@@ -62,7 +62,7 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
         return common | {"event": "started", "host": node(), "job": job, "process": os.getpid()}
 
     def _train(self, report: Report) -> object:
-        task, config = self._task, RunConfig.model_validate_json(self.config["run"])
+        task, config = self._tasks[self.config["study"]], RunConfig.model_validate_json(self.config["run"])
         paths = task.study.trial(self.config["trial"])
         attempt = self.config["attempt"]
         return task.fit(config, task.data, paths, report, attempt, task.purpose, self._is_leaving)

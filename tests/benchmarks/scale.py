@@ -72,7 +72,7 @@ def main() -> None:
     plan = Plan(workspace, "scale", experiment, "smoke", workers, black_pack(args.runs / "pack"), ())
     start = time.monotonic()
     with LocalRay(workers) as here:
-        carry_out(plan, fit, here)
+        carry_out([plan], fit, here)
     wall = time.monotonic() - start
     study = workspace.study("scale")
     results = sum(isinstance(record, Epoch) for record in read_journal(study.journal))
