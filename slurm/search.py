@@ -26,7 +26,7 @@ from slurm.submit import job_name, script
 from tune.driver import carry_out
 from tune.journal import is_driven
 from tune.place import Workers
-from tune.plan import Because, Machine, Plan, make_plans
+from tune.plan import Because, Machine, Plan, make_plans, plans_text
 from tune.session import Fit
 
 FOLLOWED_LINES = 40
@@ -37,7 +37,7 @@ def search(args: Namespace, executor: Because) -> None:
     cluster = choose_cluster(args.cluster)
     plans = make_plans(args, machine_of(cluster, executor))
     if args.dry_run:
-        print("\n\n".join(plan.text() for plan in plans))
+        print(plans_text(plans))
         print("\n".join(_scripts(cluster, plans, args)))
     elif "SLURM_JOB_ID" in os.environ:
         from pipeline.train import fit
@@ -80,7 +80,7 @@ def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
     code = take(workspace.root)
     os.chdir(code)  # Ray has workers import from where the driver stands: this must not be a checkout
     with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
-        print("\n\n".join(plan.text() for plan in plans), flush=True)
+        print(plans_text(plans), flush=True)
         carry_out(plans, fit, here)
 
 
@@ -103,7 +103,7 @@ def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> N
     if args.fresh and len(plans) > 1:
         raise ConfigError("--fresh on a cluster starts one study at a time: give --model NAME instead of all")
     refuse_running(workspace, plans, job_name(SEARCH.kind, name))
-    print("\n\n".join(plan.text() for plan in plans))
+    print(plans_text(plans))
     launched, _ = launch_by_hand(cluster, SEARCH, driver_arguments(args, plans), workspace.root, name)
     runs = shlex.quote(str(workspace.root))
     print(

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import textwrap
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,19 +57,29 @@ class Plan:
         place = [known for known, _ in self.lines].index(before)
         return replace(self, lines=(*self.lines[:place], (label, text), *self.lines[place:]))
 
-    def text(self) -> str:
-        """The plan for a person, at most WIDTH columns wide."""
-        return "\n".join(
-            textwrap.fill(
-                text,
-                WIDTH,
-                initial_indent=f"  {label:<{LABEL_WIDTH}}",
-                subsequent_indent=" " * (LABEL_WIDTH + 2),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            for label, text in self.lines
+
+def plans_text(plans: Sequence[Plan]) -> str:
+    """Plans for a person, at most WIDTH columns wide; what several have in common comes first, once."""
+    if len(plans) == 1:
+        return _filled(plans[0].lines)
+    common = [line for line in plans[0].lines if all(line in plan.lines for plan in plans)]
+    own = [[line for line in plan.lines if line not in common] for plan in plans]
+    heading = ("studies", f"{len(plans)}, at the same time, with the same workers")
+    return "\n\n".join(_filled(lines) for lines in ([heading, *common], *own))
+
+
+def _filled(lines: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=f"  {label:<{LABEL_WIDTH}}",
+            subsequent_indent=" " * (LABEL_WIDTH + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
         )
+        for label, text in lines
+    )
 
 
 @dataclass(frozen=True)

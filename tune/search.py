@@ -107,7 +107,7 @@ def moment(text: str) -> datetime:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
-    from tune.plan import choose_executor, make_plans, refuse_cluster, this_machine
+    from tune.plan import choose_executor, make_plans, plans_text, refuse_cluster, this_machine
 
     executor = choose_executor(args.executor)
     if executor.value == "slurm":
@@ -122,10 +122,10 @@ def main(argv: list[str] | None = None) -> None:
 
     plans = make_plans(args, this_machine(executor.reason))
     if args.dry_run:
-        print("\n\n".join(plan.text() for plan in plans))
+        print(plans_text(plans))
         return
     with LocalRay(plans[0].workers) as here:
-        print("\n\n".join(plan.text() for plan in plans), flush=True)
+        print(plans_text(plans), flush=True)
         carry_out(plans, fit, here)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from textwrap import fill
@@ -16,7 +17,7 @@ from tune.ranking import most_trusted
 from tune.studies import Studies
 from tune.study import Study
 
-TO_CONFIRM = 3  # settings, where none were
+UNCONFIRMED = "no: one run with one seed, its spread is unknown; --confirm 3 tells"
 
 
 def summary(studies: Studies, workspace: Workspace) -> str:
@@ -24,7 +25,7 @@ def summary(studies: Studies, workspace: Workspace) -> str:
     found = [(study, best) for study in studies if (best := most_trusted(study.trials)) is not None]
     if not found:
         raise StudyError("\n".join(_nothing(study) for study in studies))
-    lines = [line for study, best in found for line in _result(study, best)]
+    lines = _table(found) if len(found) > 1 else _result(*found[0])
     lines += [_nothing(study) for study in studies if study not in [study for study, _ in found]]
     lines += [
         f"leaderboard  {workspace.leaderboard}",
@@ -44,6 +45,26 @@ def _result(study: Study, best: TrialState) -> list[str]:
     ]
 
 
+def _table(found: Iterable[tuple[Study, TrialState]]) -> list[str]:
+    """A line for each study, best first."""
+    rows = sorted(((_trusted(study, best), study, best) for study, best in found), key=lambda row: row[0])
+    width = max(len(study.name) for _, study, _ in rows)
+    confirmed = any(spreads(study.trials) for _, study, _ in rows)
+    return [
+        *(
+            f"{study.name:<{width}}  {mm(rmse):>10}: trial {best.number}; {_told(study.trials.values())}"
+            for rmse, study, best in rows
+        ),
+        "confirmed    " + ("means of several seeds, where there are some" if confirmed else UNCONFIRMED),
+    ]
+
+
+def _trusted(study: Study, best: TrialState) -> float:
+    """A trial's error (metres): the mean over its seeds where there are several."""
+    spread = spreads(study.trials).get(best.number)
+    return spread.mean if spread else best.best_rmse or math.inf
+
+
 def _nothing(study: Study) -> str:
     trials = study.trials.values()
     why = next((trial.message for trial in trials if trial.message), "no message")
@@ -60,6 +81,6 @@ def worth(trials: Mapping[int, TrialState], best: TrialState) -> str:
     """How far the best trial's error can be trusted."""
     spread = spreads(trials).get(best.number)
     if spread is None:
-        return f"confirmed    no: one run with one seed, its spread is unknown; --confirm {TO_CONFIRM} tells"
+        return f"confirmed    {UNCONFIRMED}"
     mean, std = mm(spread.mean), to_mm(spread.std)
     return f"confirmed    {mean} is the mean of {spread.seeds} seeds, which spread by {std:.3f} mm"
