@@ -76,6 +76,7 @@ class Study:
         self._clock = clock
         self._false_starts = false_starts or FalseStarts()
         self._assigned: set[int] = set()
+        self._unfinished: set[int] = set()
         records = journal.read()
         self.budget = budget or Budget.from_journal(experiment.search, records, clock)
         self._supply = Supply(name, experiment, sampler, self.budget)
@@ -113,8 +114,7 @@ class Study:
     @property
     def left(self) -> int:
         """How many trials have still to run, those that run now and second chances among them."""
-        running = {trial.number for trial in self.trials.values() if trial.unfinished}
-        return len(running.union(self._waiting)) + self._supply.count(self.trials)
+        return len(self._unfinished.union(self._waiting)) + self._supply.count(self.trials)
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -287,5 +287,7 @@ class Study:
         self._listen(self, record)
 
     def _absorb(self, record: Record) -> None:
-        advance(self.trials, record)
+        trial = advance(self.trials, record)
+        if trial is not None:
+            (self._unfinished.add if trial.unfinished else self._unfinished.discard)(trial.number)
         self._supply.take(record)
