@@ -29,6 +29,7 @@ from tune.ranking import most_trusted
 from tune.request import Request, read_request, refuse_other
 from tune.session import Fit, Task
 from tune.study import Study
+from tune.warm import begin
 
 TO_CONFIRM = 3  # settings, where none were
 UPKEEP_EVERY_S = 3.0
@@ -82,6 +83,7 @@ def carry_out(plan: Plan, fit: Fit, here: Place) -> None:
     request = make_request(plan, data)
     with Journal(plan.workspace.study(plan.study), str(here.scratch)) as journal:
         settle(journal.paths, request)
+        begin(journal, plan.study, plan.warm)
         with chatter_to(journal.paths.log) as terminal, Progress(terminal, here.workers.count) as progress:
             upkeep = Upkeep(plan.workspace, progress.say)
 
