@@ -107,8 +107,8 @@ def _taken_over(old: Request, records: Sequence[Record], new: Experiment) -> War
     best = crossing.best(ranked)
     if not best:
         raise StudyError(
-            f"--warm-start {old.study}: none of its {len(ranked)} settings with a result is another than the "
-            "configured one and can be trained here; put the keys that it varied "
+            f"--warm-start {old.study}: none of its settings with a result ({len(ranked)}) is another than "
+            "the configured one and can be trained here; put the keys that it varied "
             f"({', '.join(old.experiment.search.space)}) into search.space, or leave --warm-start out"
         )
     by_tpe = new.search.sampler == "tpe"

@@ -16,9 +16,12 @@ from pipeline.data.pack import PackWriter, Sample, open_pack
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Begun, Drawn, Ended, Epoch, Record, Started, Warm, read_journal
+from pipeline.train import fit
 from pipeline.trials import fold
 from tune.describe import trial_text
+from tune.driver import carry_out
 from tune.journal import Journal
+from tune.local_ray import LocalRay
 from tune.plan import make_plans, this_machine
 from tune.progress import line_for
 from tune.ranking import trusted_first
@@ -395,7 +398,7 @@ def test_a_study_without_anything_to_take_over_is_refused(
     with pytest.raises(StudyError, match="--warm-start none: none of its trials has a result yet; name"):
         warm_start(workspace, request(experiment(warm_start="none")))
     earlier(trained(0, CONFIGURED, 0.003), name="one")
-    with pytest.raises(StudyError, match="none of its 1 settings with a result .* search.space, or leave"):
+    with pytest.raises(StudyError, match="none of its settings with a result .* search.space, or leave"):
         warm_start(workspace, request(experiment(warm_start="one")))
 
 
@@ -428,7 +431,6 @@ def test_a_person_is_told_where_a_setting_comes_from(
 @pytest.fixture
 def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
     """A folder with the study `resnet50`, and the command that made it."""
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.delenv("PIPELINE_DATA", raising=False)
     runs = tmp_path / "runs"
     data = tmp_path / "pack"
@@ -437,6 +439,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, lis
             rgb, depth = np.zeros((9, 64, 64), np.uint8), np.full((3, 64, 64), 500, np.uint16)
             writer.write("train", index, Sample(rgb, depth, index, np.zeros(12)))
     command = ["--model", "resnet50", "--runs", str(runs), "--data", str(data), "--profile", "smoke"]
+    command += ["--executor", "local"]
     (plan,) = make_plans(build_parser().parse_args(command), this_machine("for a test"))
     paths = plan.workspace.study("resnet50")
     Request("resnet50", "smoke", open_pack(data).meta.fingerprint, None, plan.experiment).write(paths)
@@ -492,3 +495,28 @@ def test_all_models_cannot_start_from_one_study(searched: tuple[Path, list[str]]
         StudyError, match="--warm-start resnet50: a study starts from one of its own backbone"
     ):
         main(["--model", "all", *command[2:], "--warm-start", "resnet50", "--dry-run"])
+
+
+class Interrupted(LocalRay):
+    """A place where the user stops the search before a worker is started."""
+
+    def start(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_search_writes_down_what_it_takes_over_and_resumes_when_the_earlier_study_is_gone(
+    searched: tuple[Path, list[str]],
+) -> None:
+    runs, command = searched
+    arguments = build_parser().parse_args([*command, "--study", "two", "--warm-start", "resnet50"])
+    journals = []
+    for _ in range(2):
+        (plan,) = make_plans(arguments, this_machine("for a test"))
+        with pytest.raises(KeyboardInterrupt), Interrupted(plan.workers) as here:
+            carry_out(plan, fit, here)
+        journals.append(read_journal(plan.workspace.study("two").journal))
+        shutil.rmtree(runs / "studies" / "resnet50", ignore_errors=True)
+    assert [type(record) for record in journals[0]] == [Begun, Warm, Drawn]
+    assert journals[1] == journals[0]
+    with pytest.raises(StudyError, match=r"  search\.warm_start: 'resnet50' -> None\n"):
+        main([*command, "--study", "two", "--dry-run"])
