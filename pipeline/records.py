@@ -20,7 +20,7 @@ from pipeline.jsonl import read_jsonl
 FORMAT = 1
 
 Decision = Literal["continue", "stop"]
-Source = Literal["configured", "random", "tpe", "confirm"]
+Source = Literal["configured", "warm", "random", "tpe", "confirm"]
 EndStatus = Literal["completed", "stopped", "failed"]
 
 
@@ -54,6 +54,23 @@ class Begun(Record):
 
     study: str
     format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warm(Record):
+    """What a study takes over from an earlier one, written before its first draw.
+
+    best: the settings that it tries after the configured one, best first. told: what the sampler is told of
+    beside them, each its `values` and its `promise`, the error (metres) that they may end with, or null for
+    one that failed. differs: the keys that were configured otherwise, for which nothing is told.
+    """
+
+    event: ClassVar[str] = "warm"
+
+    study: str
+    best: list[dict[str, Any]]
+    told: list[dict[str, Any]]
+    differs: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +181,7 @@ class Ended(Record):
 
 
 KINDS: dict[str, type[Record]] = {
-    kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
+    kind.event: kind for kind in (Begun, Warm, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
 }
 
 

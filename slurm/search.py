@@ -162,6 +162,7 @@ def driver_arguments(args: Namespace, plans: Sequence[Plan]) -> list[str]:
         "--deadline": args.deadline and args.deadline.isoformat(),
         "--confirm": args.confirm,
         "--sampler": args.sampler,
+        "--warm-start": args.warm_start,
         "--seed": args.seed,
     }
     flags = [part for key, value in given.items() if value is not None for part in (key, str(value))]

@@ -29,6 +29,7 @@ from tune.session import Fit, Task
 from tune.studies import Studies
 from tune.study import Listener, Study
 from tune.summary import summary
+from tune.warm import begin
 
 UPKEEP_EVERY_S = 3.0
 UPKEEP_SHARE = 0.1  # at most this part of the driver's time
@@ -119,6 +120,7 @@ def open_search(plan: Plan, fit: Fit, here: Place, stack: ExitStack) -> OpenSear
     request = make_request(plan, data)
     journal = stack.enter_context(Journal(plan.workspace.study(plan.study), str(here.scratch)))
     settle(journal.paths, request)
+    begin(journal, plan.study, plan.warm)
     return OpenSearch(plan, journal, Task(fit, data, journal.paths, purpose(plan)))
 
 

@@ -33,6 +33,7 @@ WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
 LIVE_EVERY_S = 0.5
 SCHEDULER: TypeAdapter[Scheduler] = TypeAdapter(Scheduler)
+SETTINGS = {"configured": "the configured setting: ", "warm": "an earlier study's setting: "}
 INDENT = " " * len("trial 0000 ")
 
 
@@ -82,7 +83,7 @@ def _begins(trial: TrialState, record: Started) -> str:
         return f"goes on after epoch {max(trial.epochs, default=0)} (attempt {record.attempt})"
     if trial.confirms is not None:
         return f"starts with the setting of trial {trial.confirms} and another seed, to confirm it"
-    setting = "the configured setting: " if trial.source == "configured" else ""
+    setting = SETTINGS.get(trial.source, "")
     return f"starts with {setting}{short(trial.values) or 'nothing to vary'}"
 
 

@@ -16,6 +16,7 @@ EXAMPLES = """\
   python -m tune.search --model resnet50 --dry-run       only the plan
   python -m tune.search --model all --profile smoke --trials 4
   python -m tune.search --model convnext --data packs/hand --set search.epochs=60
+  python -m tune.search --model convnext --study two --warm-start convnext --sampler tpe
   python -m tune.search --model convnext --cluster greene --workers 8 --follow"""
 
 
@@ -37,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_where(parser)
     _add_limits(parser)
     parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
+    parser.add_argument(
+        "--warm-start",
+        metavar="STUDY",
+        help="an earlier study of the backbone: its best settings come first, and tpe knows its results",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")

@@ -35,6 +35,13 @@ def test_the_driver_is_asked_for_the_same_in_a_way_that_reads_the_same_everywher
     assert (plans[0].workers.count, plans[0].workers.threads, plans[0].workers.gpus) == (3, 1, 0)
 
 
+def test_the_driver_knows_the_study_to_start_from(tmp_path: Path) -> None:
+    _, (plan,) = planned(tmp_path, "--model", "resnet50")
+    args = build_parser().parse_args(["--model", "resnet50", "--study", "two", "--warm-start", "resnet50"])
+    again = build_parser().parse_args(driver_arguments(args, [plan]))
+    assert again.warm_start == "resnet50"
+
+
 def test_a_fresh_study_keeps_its_number_when_its_driver_is_requeued(tmp_path: Path) -> None:
     _, (plan,) = planned(tmp_path, "--model", "resnet50")
     plan.workspace.study("resnet50").root.mkdir(parents=True)
