@@ -41,6 +41,7 @@ class Budget:
         self._workers: frozenset[str] = frozenset()  # held now, or by the driver before
         self._crew = 1  # how many they are, or were last
         self._share = 1.0  # of their time
+        self._had_others = False  # on the same workers, once
         self._seen: dict[str, float] = {}  # worker: until when its time is in _used_s
         self._next_beat = -math.inf  # no driver has spoken yet
         self._epochs, self._epochs_s = 0, 0.0
@@ -75,6 +76,7 @@ class Budget:
         for worker in self._workers - now:  # gone since the last record, or with the driver that wrote it
             self._pay(worker, min(record.time, self._seen[worker] + BEAT_S))
         self._workers, self._share = now, record.share
+        self._had_others = self._had_others or 0 < record.share < 1
         self._crew = len(now) or self._crew
 
     def _pay(self, worker: str, until: float) -> None:
@@ -148,7 +150,8 @@ class Budget:
         """What is used of what may be, for a person; empty without a limit."""
         parts = []
         if math.isfinite(self._limit_s):
-            parts.append(f"{hours(self.used_s)} of {hours(self._limit_s)} GPU hours")
+            others = ", shared with other studies" if self._had_others and len(self._together) == 1 else ""
+            parts.append(f"{hours(self.used_s)} of {hours(self._limit_s)} GPU hours{others}")
         if math.isfinite(self._deadline):
             parts.append(f"until {clock_text(self._deadline)}")
         return ", ".join(parts)

@@ -160,6 +160,8 @@ def test_what_each_study_used_is_in_its_journal(experiment: MakeExperiment) -> N
     again = make_studies(experiments, clock, journals)
     assert again.complete
     assert [study.budget.own_s for study in again] == pytest.approx([s.budget.own_s for s in studies])
+    alone = Budget.from_journal(experiments["slow"].search, journals["slow"].read())
+    assert alone.text().endswith(" of 2 GPU hours, shared with other studies")
     shares = [record.share for journal in journals.values() for record in journal if isinstance(record, Held)]
     assert {0.0, 1 / 3, 1.0} <= set(shares)
 
