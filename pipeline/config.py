@@ -122,10 +122,13 @@ class RunConfig(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every_s: float = Field(60.0, ge=0, description="and never more than 5% of the time")
 
+    def request(self) -> dict[str, Any]:
+        """What was asked for: all that decides the result, as plain numbers and texts."""
+        return self.model_dump(mode="json", exclude={"device", "checkpoint_every_s"})
+
     def hash(self) -> str:
         """Twelve hex digits over what was asked for; equal requests have equal hashes."""
-        request = self.model_dump(mode="json", exclude={"device", "checkpoint_every_s"})
-        return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.request(), sort_keys=True).encode()).hexdigest()[:12]
 
 
 class LogUniform(Strict):
@@ -197,6 +200,8 @@ class SearchConfig(Strict):
         None, ge=1, description="stopped trials that go on at a time; null: sqrt(trials) / 4, rounded up"
     )
     sampler: SamplerName = "random"
+    warm_start: str | None = Field(None, description="the earlier study that this one goes out from")
+    warm_settings: int = Field(3, ge=1, description="its best settings, to be tried first")
     ema_epochs: float | None = Field(
         2.0,
         gt=0,

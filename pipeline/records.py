@@ -20,7 +20,7 @@ from pipeline.jsonl import read_jsonl
 FORMAT = 1
 
 Decision = Literal["continue", "stop"]
-Source = Literal["configured", "random", "tpe", "confirm"]
+Source = Literal["configured", "warm", "random", "tpe", "confirm"]
 EndStatus = Literal["completed", "stopped", "failed"]
 
 
@@ -54,6 +54,23 @@ class Begun(Record):
 
     study: str
     format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warm(Record):
+    """What a study takes over from an earlier one, written before its first draw.
+
+    best: the settings that it tries after the configured one, best first. told: what the sampler is told of
+    beside them, each its `values` and its `promise`, the error (metres) that they may end with, or null for
+    one that failed. differs: the keys that were configured otherwise, for which nothing is told.
+    """
+
+    event: ClassVar[str] = "warm"
+
+    study: str
+    best: list[dict[str, Any]]
+    told: list[dict[str, Any]]
+    differs: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +158,15 @@ class Resumed(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Held(Record):
-    """The workers that the study holds, busy or not, by names that no other worker ever has."""
+    """The workers that the study holds, busy or not, by names that no other worker ever has.
+
+    `share`: the part of their time that is this study's from now on; others have the rest.
+    """
 
     event: ClassVar[str] = "held"
 
     workers: list[str]
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +182,7 @@ class Ended(Record):
 
 
 KINDS: dict[str, type[Record]] = {
-    kind.event: kind for kind in (Begun, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
+    kind.event: kind for kind in (Begun, Warm, Drawn, Started, Epoch, Lost, Revived, Resumed, Held, Ended)
 }
 
 

@@ -60,6 +60,20 @@ class TrialState:
         """Whether it still has to run."""
         return self.status in UNFINISHED
 
+    def take(self, record: Started | Epoch | Lost | Revived | Resumed | Ended) -> None:
+        """One step of the fold."""
+        match record:
+            case Started():
+                self.start(record)
+            case Epoch():
+                self.add(record)
+            case Lost():
+                self.lose(record)
+            case Revived() | Resumed():
+                self.revive()
+            case Ended():
+                self.end(record)
+
     def start(self, record: Started) -> None:
         """Takes a new attempt."""
         self.attempts.append(record)
@@ -104,23 +118,19 @@ def fold(records: Iterable[Record]) -> dict[int, TrialState]:
     return trials
 
 
-def advance(trials: dict[int, TrialState], record: Record) -> None:
-    """One step of the fold, in place."""
+def advance(trials: dict[int, TrialState], record: Record) -> TrialState | None:
+    """One step of the fold, in place; the trial that it was about, if any."""
     match record:
         case Drawn():
             trials[record.trial] = TrialState(
                 record.trial, record.values, record.seed, record.source, record.time, record.confirms
             )
-        case Started():
-            _known(trials, record.trial).start(record)
-        case Epoch():
-            _known(trials, record.trial).add(record)
-        case Lost():
-            _known(trials, record.trial).lose(record)
-        case Revived() | Resumed():
-            _known(trials, record.trial).revive()
-        case Ended():
-            _known(trials, record.trial).end(record)
+            return trials[record.trial]
+        case Started() | Epoch() | Lost() | Revived() | Resumed() | Ended():
+            trial = _known(trials, record.trial)
+            trial.take(record)
+            return trial
+    return None
 
 
 def _known(trials: dict[int, TrialState], number: int) -> TrialState:

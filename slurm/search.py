@@ -25,10 +25,11 @@ from slurm.queue import Queue, ask
 from slurm.scripts import SEARCH, text
 from slurm.snapshot import place, take
 from slurm.submit import job_name, script
+from tune.budget import Budget, spend_together
 from tune.driver import carry_out
 from tune.journal import MemoryJournal, is_driven
 from tune.place import Workers
-from tune.plan import Because, Machine, Plan, make_plans
+from tune.plan import Because, Machine, Plan, make_plans, plans_text
 from tune.session import Fit
 from tune.study import Study
 
@@ -40,7 +41,7 @@ def search(args: Namespace, executor: Because) -> None:
     cluster = choose_cluster(args.cluster)
     plans = make_plans(args, machine_of(cluster, executor))
     if args.dry_run:
-        print("\n\n".join(plan.text() for plan in plans))
+        print(plans_text(plans))
         print("\n".join(_scripts(cluster, plans, args)))
     elif "SLURM_JOB_ID" in os.environ:
         from pipeline.train import fit
@@ -77,15 +78,14 @@ def name_of(plans: Sequence[Plan]) -> str:
 
 
 def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
-    """Runs the studies from here, one after the other, on one pool of workers."""
+    """Runs the studies from here, at the same time, on one pool of workers."""
     workspace, name = plans[0].workspace, name_of(plans)
     code = take(workspace.root)
     introduce(name, workspace, cluster, code)
     os.chdir(code)  # Ray has workers import from where the driver stands: this must not be a checkout
     with SlurmRay(cluster, plans[0].workers, name, workspace.pool(name), code) as here:
-        for plan in plans:
-            print(plan.text(), flush=True)
-            carry_out(plan, fit, here)
+        print(plans_text(plans), flush=True)
+        carry_out(plans, fit, here)
 
 
 def introduce(name: str, workspace: Workspace, cluster: Cluster, code: Path) -> None:
@@ -113,10 +113,10 @@ def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> N
     if args.fresh and len(plans) > 1:
         raise ConfigError("--fresh on a cluster starts one study at a time: give --model NAME instead of all")
     refuse_running(workspace, plans, job_name(SEARCH.kind, name))
-    if all(map(is_complete, plans)):
+    if are_complete(plans):
         print("\n".join(map(completed, plans)))
         return
-    print("\n\n".join(plan.text() for plan in plans))
+    print(plans_text(plans))
     launched, _ = launch_by_hand(cluster, SEARCH, driver_arguments(args, plans), workspace.root, name)
     runs = shlex.quote(str(workspace.root))
     print(
@@ -130,10 +130,20 @@ def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> N
         refuse_failed(launched.jobs[0])
 
 
-def is_complete(plan: Plan) -> bool:
-    """Whether a driver would find nothing to run: asked of the study itself, on a copy of its journal."""
-    journal = MemoryJournal(read_journal(plan.workspace.study(plan.study).journal))
-    return bool(journal) and Study(plan.study, plan.experiment, journal, _pass_over).complete
+def are_complete(plans: Sequence[Plan]) -> bool:
+    """Whether a driver would find nothing to run: asked of the studies, on copies of their journals."""
+    journals = [MemoryJournal(read_journal(plan.workspace.study(plan.study).journal)) for plan in plans]
+    if not all(journals):
+        return False
+    searches = [plan.experiment.search for plan in plans]
+    budgets = [
+        Budget.from_journal(search, journal) for search, journal in zip(searches, journals, strict=True)
+    ]
+    spend_together(budgets)
+    return all(
+        Study(plan.study, plan.experiment, journal, _pass_over, budget=budget).complete
+        for plan, journal, budget in zip(plans, journals, budgets, strict=True)
+    )
 
 
 def _pass_over(study: Study, record: Record) -> None:
@@ -197,6 +207,7 @@ def driver_arguments(args: Namespace, plans: Sequence[Plan]) -> list[str]:
         "--deadline": args.deadline and args.deadline.isoformat(),
         "--confirm": args.confirm,
         "--sampler": args.sampler,
+        "--warm-start": args.warm_start,
         "--seed": args.seed,
     }
     flags = [part for key, value in given.items() if value is not None for part in (key, str(value))]

@@ -7,17 +7,20 @@ have been; a worker that outlives its driver is paid for all along. Without GPUs
 A trial starts only if it can reach its first rung in what is left, judged by the study's mean epoch; it
 is stopped at the end of an epoch if another does not fit. So no worker begins an epoch after the budget is
 spent, and what is used beyond it is at most the epoch that each was in. A search that is to be confirmed
-leaves the time for that, at most half of all. No Ray here.
+leaves the time for that, at most half of all.
+
+Studies on the same workers spend from one budget: each pays for its share of the workers' time, and what is
+left is left for all of them. No Ray here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from pipeline.config import SearchConfig
-from pipeline.records import Begun, Epoch, Held, Record, seconds_now
+from pipeline.records import Begun, Drawn, Epoch, Held, Record, seconds_now
 from pipeline.spread import SEEDS
 
 BEAT_S = 60.0  # between two records of the workers that are held, if nothing changes
@@ -32,18 +35,23 @@ class Budget:
         self._deadline = math.inf if search.deadline is None else search.deadline.timestamp()
         self._clock = clock
         self._repeats, self._repeat_epochs = search.confirm * (SEEDS - 1), search.epochs
+        self._together: Sequence[Budget] = (self,)  # those that spend what this one may
         self._begun = -math.inf
         self._used_s = 0.0
         self._workers: frozenset[str] = frozenset()  # held now, or by the driver before
         self._crew = 1  # how many they are, or were last
+        self._share = 1.0  # of their time
+        self._had_others = False  # on the same workers, once
         self._seen: dict[str, float] = {}  # worker: until when its time is in _used_s
         self._next_beat = -math.inf  # no driver has spoken yet
         self._epochs, self._epochs_s = 0, 0.0
 
     @classmethod
-    def from_journal(cls, search: SearchConfig, records: Iterable[Record]) -> Budget:
+    def from_journal(
+        cls, search: SearchConfig, records: Iterable[Record], clock: Callable[[], float] = seconds_now
+    ) -> Budget:
         """The budget as the records left it."""
-        budget = cls(search)
+        budget = cls(search, clock)
         for record in records:
             budget.take(record)
         return budget
@@ -53,6 +61,8 @@ class Budget:
         match record:
             case Begun():
                 self._begun = record.time
+            case Drawn() if record.confirms is not None:
+                self._repeats = max(self._repeats - 1, 0)
             case Epoch():
                 self._epochs += 1
                 self._epochs_s += record.seconds
@@ -65,19 +75,21 @@ class Budget:
             self._pay(worker, record.time)
         for worker in self._workers - now:  # gone since the last record, or with the driver that wrote it
             self._pay(worker, min(record.time, self._seen[worker] + BEAT_S))
-        self._workers = now
+        self._workers, self._share = now, record.share
+        self._had_others = self._had_others or 0 < record.share < 1
         self._crew = len(now) or self._crew
 
     def _pay(self, worker: str, until: float) -> None:
-        self._used_s += max(until - self._seen.get(worker, until), 0.0)
+        self._used_s += self._share * max(until - self._seen.get(worker, until), 0.0)
         self._seen[worker] = until
 
-    def report(self, workers: Collection[str]) -> Held | None:
+    def report(self, workers: Collection[str], share: float = 1.0) -> Held | None:
         """The record of the workers that are held now; None if the last one will do for a while."""
-        if frozenset(workers) == self._workers and self._clock() < self._next_beat:
+        is_known = frozenset(workers) == self._workers and (share == self._share or not workers)
+        if is_known and (self._clock() < self._next_beat or not workers):
             return None
         self._next_beat = self._clock() + BEAT_S
-        return Held(workers=sorted(workers))
+        return Held(workers=sorted(workers), share=share)
 
     @property
     def limited(self) -> bool:
@@ -87,10 +99,21 @@ class Budget:
     @property
     def used_s(self) -> float:
         """Seconds that workers have been held, all together, until now."""
+        return sum(budget.own_s for budget in self._together)
+
+    @property
+    def own_s(self) -> float:
+        """This study's part of that."""
         if self._next_beat == -math.inf:
             return self._used_s
         now = self._clock()
-        return self._used_s + sum(max(now - self._seen[worker], 0.0) for worker in self._workers)
+        held_s = sum(max(now - self._seen[worker], 0.0) for worker in self._workers)
+        return self._used_s + self._share * held_s
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds of this study's epochs."""
+        return self._epochs_s
 
     @property
     def epoch_s(self) -> float:
@@ -101,13 +124,14 @@ class Budget:
         """How long the workers of now can go on, all of them; a search leaves time to confirm its best."""
         if not self.limited:
             return math.inf
-        reserve_s = 0.0 if confirming else self._reserve_s()
+        reserve_s = 0.0 if confirming else sum(budget.reserve_s for budget in self._together)
         by_hours = self._limit_s - self.used_s - min(reserve_s * self._crew, self._limit_s / 2)
         by_time = self._deadline - self._clock() - min(reserve_s, (self._deadline - self._begun) / 2)
         return min(by_hours / self._crew, by_time)
 
-    def _reserve_s(self) -> float:
-        """How long the workers of now take to confirm the best trials."""
+    @property
+    def reserve_s(self) -> float:
+        """How long the workers of now take to confirm this study's best trials."""
         return math.ceil(self._repeats / self._crew) * self._repeat_epochs * self.epoch_s
 
     def fits(self, epochs: float, epoch_s: float | None = None, confirming: bool = False) -> bool:
@@ -126,22 +150,24 @@ class Budget:
         """What is used of what may be, for a person; empty without a limit."""
         parts = []
         if math.isfinite(self._limit_s):
-            parts.append(f"{hours(self.used_s)} of {hours(self._limit_s)} GPU hours")
+            others = ", shared with other studies" if self._had_others and len(self._together) == 1 else ""
+            parts.append(f"{hours(self.used_s)} of {hours(self._limit_s)} GPU hours{others}")
         if math.isfinite(self._deadline):
             parts.append(f"until {clock_text(self._deadline)}")
         return ", ".join(parts)
 
-    def prospect(self, epochs: float, workers: int) -> str:
-        """Whether so many more epochs on so many workers fit, for a person; empty without a limit."""
-        if not self.limited:
-            return ""
-        if not self._epochs:
-            return "whether that is enough is seen after the first epochs"
-        needed_s = epochs * self.epoch_s
+    def prospect(self, needed_s: float, workers: int) -> str:
+        """Whether so many more seconds of epochs on so many workers fit, for a person."""
         enough = needed_s <= self._limit_s - self.used_s
         in_time = self._clock() + needed_s / workers <= self._deadline
         verdict = "fits" if enough and in_time else "does not fit: the best get what there is"
         return f"all that is left to train takes about {hours(needed_s)} GPU hours and {verdict}"
+
+
+def spend_together(budgets: Sequence[Budget]) -> None:
+    """Makes one budget of those of studies that share their workers; each has the same limits."""
+    for budget in budgets:
+        budget._together = budgets
 
 
 def hours(seconds: float) -> str:

@@ -1,36 +1,36 @@
-"""Carries a plan out: data, study, execution, upkeep, summary."""
+"""Carries plans out: data, studies, execution, upkeep, summary."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
+from typing import TextIO
 
 from pipeline.data.pack import open_pack
 from pipeline.data.source import data_set
-from pipeline.errors import StudyError
 from pipeline.leaderboard import refresh
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.provenance import Purpose, commit
 from pipeline.records import Ended, Epoch, Record
-from pipeline.spread import spreads
-from pipeline.trials import TrialState
-from pipeline.units import to_mm
+from tune.budget import Budget, spend_together
 from tune.check import Facts, check_data
+from tune.failures import FalseStarts
 from tune.journal import Journal
 from tune.place import Place
 from tune.plan import Plan
-from tune.progress import WIDTH, Progress, mm, short
+from tune.progress import Progress
 from tune.prune import prune
 from tune.quiet import chatter_to
-from tune.ranking import most_trusted
 from tune.request import Request, read_request, refuse_other
 from tune.session import Fit, Task
-from tune.study import Study
+from tune.studies import Studies
+from tune.study import Listener, Study
+from tune.summary import summary
+from tune.warm import begin
 
-TO_CONFIRM = 3  # settings, where none were
 UPKEEP_EVERY_S = 3.0
 UPKEEP_SHARE = 0.1  # at most this part of the driver's time
 
@@ -72,32 +72,79 @@ class Upkeep:
             self._say(f"upkeep (leaderboard, old checkpoints) failed; the search goes on: {what}")
 
 
-def carry_out(plan: Plan, fit: Fit, here: Place) -> None:
-    """Runs a planned study to its end, from wherever it is; `fit` trains one trial.
+def carry_out(plans: Sequence[Plan], fit: Fit, here: Place) -> None:
+    """Runs planned studies, at the same time, to their end, from wherever they are; `fit` trains one trial.
 
-    Raises StudyError if the study is being run, was started with another request, or had no result at all;
+    Raises StudyError if a study is being run, was started with another request, or had no result at all;
     DataError for unusable data; KeyboardInterrupt if the user stops it.
     """
-    data = data_set(plan.data, plan.workspace, plan.experiment.twin)
-    request = make_request(plan, data)
-    with Journal(plan.workspace.study(plan.study), str(here.scratch)) as journal:
-        settle(journal.paths, request)
-        with chatter_to(journal.paths.log) as terminal, Progress(terminal, here.workers.count) as progress:
-            upkeep = Upkeep(plan.workspace, progress.say)
+    workspace = plans[0].workspace
+    with ExitStack() as stack:
+        opened = [open_search(plan, fit, here, stack) for plan in plans]
+        log = opened[0].journal.paths.log
+        with chatter_to(log) as terminal, progress_on(terminal, plans, here) as progress:
+            upkeep = Upkeep(workspace, progress.say)
 
             def listen(study: Study, record: Record) -> None:
                 progress.show(study, record)
                 upkeep.after(study, record)
 
-            study = Study(plan.study, plan.experiment, journal, listen)
+            studies = Studies(resume(opened, listen, log), progress.say)
+            for study in studies:
+                progress.follow(study)
             try:
-                go_on(study, Task(fit, data, study.paths, purpose(plan)), here, progress)
+                go_on(studies, {search.plan.study: search.task for search in opened}, here, progress, log)
             except KeyboardInterrupt:
-                progress.say(f"stopped; the same command resumes study {study.name} where it is now")
+                progress.say(f"stopped; the same command resumes {_names(studies)} where it is now")
                 raise
             finally:
-                upkeep.run(study)
-        print(summary(study, plan.workspace))
+                for study in studies:
+                    upkeep.run(study)
+        print(summary(studies, workspace))
+    if studies.error is not None:
+        raise studies.error
+
+
+@dataclass(frozen=True)
+class OpenSearch:
+    """A planned study whose journal is open."""
+
+    plan: Plan
+    journal: Journal
+    task: Task
+
+
+def open_search(plan: Plan, fit: Fit, here: Place, stack: ExitStack) -> OpenSearch:
+    """Sees to a study's data, request and journal, which stays open as long as the stack."""
+    data = data_set(plan.data, plan.workspace, plan.experiment.twin)
+    request = make_request(plan, data)
+    journal = stack.enter_context(Journal(plan.workspace.study(plan.study), str(here.scratch)))
+    settle(journal.paths, request)
+    begin(journal, plan.study, plan.warm)
+    return OpenSearch(plan, journal, Task(fit, data, journal.paths, purpose(plan)))
+
+
+def progress_on(terminal: TextIO, plans: Sequence[Plan], here: Place) -> Progress:
+    """The progress of the planned studies."""
+    return Progress(terminal, here.workers.count, [plan.study for plan in plans])
+
+
+def resume(opened: Sequence[OpenSearch], listen: Listener, log: Path) -> list[Study]:
+    """The studies as their journals left them, with one budget and one patience with workers."""
+    budgets = [Budget.from_journal(search.plan.experiment.search, search.journal.read()) for search in opened]
+    spend_together(budgets)
+    false_starts = FalseStarts(log)
+    return [
+        Study(
+            search.plan.study,
+            search.plan.experiment,
+            search.journal,
+            listen,
+            budget=budget,
+            false_starts=false_starts,
+        )
+        for search, budget in zip(opened, budgets, strict=True)
+    ]
 
 
 def make_request(plan: Plan, data: Path) -> Request:
@@ -124,46 +171,24 @@ def settle(paths: StudyPaths, request: Request) -> None:
         request.write(paths)
 
 
-def go_on(study: Study, task: Task, here: Place, progress: Progress) -> None:
-    """Lets Ray, started for it, execute what is left of the study."""
-    if study.complete:
-        progress.say(f"study {study.name} is complete already; nothing to run")
+def go_on(studies: Studies, tasks: Mapping[str, Task], here: Place, progress: Progress, log: Path) -> None:
+    """Lets Ray, started for it, execute what is left of the studies; its output goes to `log`."""
+    for study in studies:
+        if study.complete:
+            progress.say(f"study {study.name} is complete already; nothing to run")
+    if studies.complete:
         return
-    progress.say(f"starting workers; their output goes to {study.paths.log}")
+    progress.say(f"starting workers; their output goes to {log}")
     here.start()
     from tune.ray_adapter import execute  # imports Ray, which the place has to start first
 
-    execute(study, task, here, progress.say)
-    if study.exhausted:
-        progress.say(f"every configuration of the space was tried: {len(study.trials)} trials are all")
+    execute(studies, tasks, here, progress.say)
+    for study in studies:
+        if study.exhausted:
+            count = len(study.trials)
+            progress.say(f"every configuration of {study.name}'s space was tried: {count} trials are all")
 
 
-def summary(study: Study, workspace: Workspace) -> str:
-    """What came out of a study and where it is. Raises StudyError if no trial had a result."""
-    trials = study.trials.values()
-    counts = Counter(trial.status for trial in trials)
-    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    best = most_trusted(study.trials)
-    if best is None:
-        why = next((trial.message for trial in trials if trial.message), "no message")
-        raise StudyError(f"study {study.name}: no trial had a result ({told}); the first message:\n{why}")
-    values = fill(short(best.values), WIDTH, initial_indent="values       ", subsequent_indent=" " * 13)
-    return (
-        f"study {study.name}: {told}\n"
-        f"best         {mm(best.best_rmse)}: trial {best.number}, epoch {best.best_epoch}\n"
-        f"{values}\n"
-        f"{worth(study.trials, best)}\n"
-        f"checkpoint   {study.paths.trial(best.number).best}\n"
-        f"leaderboard  {workspace.leaderboard}\n"
-        f"winner       {workspace.best} (of all studies)\n"
-        f"next         python -m pipeline.final --runs {workspace.root}"
-    )
-
-
-def worth(trials: Mapping[int, TrialState], best: TrialState) -> str:
-    """How far the best trial's error can be trusted."""
-    spread = spreads(trials).get(best.number)
-    if spread is None:
-        return f"confirmed    no: one run with one seed, its spread is unknown; --confirm {TO_CONFIRM} tells"
-    mean, std = mm(spread.mean), to_mm(spread.std)
-    return f"confirmed    {mean} is the mean of {spread.seeds} seeds, which spread by {std:.3f} mm"
+def _names(studies: Studies) -> str:
+    names = [study.name for study in studies]
+    return f"study {names[0]}" if len(names) == 1 else f"the studies {', '.join(names)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.errors import StudyError
 from pipeline.trials import TrialState
@@ -59,8 +60,8 @@ def teaches(trial: TrialState) -> bool:
     return trial.status != "failed" or (known is not None and known.teaches)
 
 
-def may_be_tried_again(reason: str) -> bool:
-    """Whether a trial that failed for this reason could succeed."""
+def may_pass(reason: str) -> bool:
+    """Whether a trial that failed for this reason may succeed when it is tried again."""
     return CONSEQUENCES[reason].retries != 0
 
 
@@ -109,21 +110,26 @@ def _cause(trial: TrialState) -> str:
 
 
 class FalseStarts:
-    """Workers that died before they could begin: no trial's fault, and if it goes on, everybody's problem."""
+    """Workers that died before they could begin: no trial's fault, and if it goes on, everybody's problem.
 
-    def __init__(self) -> None:
+    `log` is where to read what they said.
+    """
+
+    def __init__(self, log: Path | None = None) -> None:
         self._in_a_row = 0
+        self._log = log
 
     def none(self) -> None:
         """A worker has begun."""
         self._in_a_row = 0
 
-    def one_more(self, message: str, log: object) -> None:
-        """Raises StudyError if that goes on; `log`: where to read more."""
+    def one_more(self, message: str) -> None:
+        """Raises StudyError if that goes on."""
         self._in_a_row += 1
         if self._in_a_row > MAX_FALSE_STARTS:
+            where = f" (all they said is in {self._log})" if self._log else ""
             raise StudyError(
                 f"{self._in_a_row} workers in a row died before they could begin a trial; "
-                f"the last one: {message}. No trial was lost: mend that and give the same command again "
-                f"(all they said is in {log})"
+                f"the last one: {message}. No trial was lost: mend that and give the same command "
+                f"again{where}"
             )

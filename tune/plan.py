@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import textwrap
 from argparse import Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import Experiment, TwinConfig
@@ -17,11 +18,13 @@ from pipeline.data.pack import open_pack
 from pipeline.data.source import twin_paths
 from pipeline.errors import ConfigError, StudyError
 from pipeline.paths import Workspace
-from tune.budget_plan import budget_lines
+from pipeline.records import Warm
+from tune.budget_plan import budget_text
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
-from tune.plan_search import plural, search_lines
-from tune.request import fresh_name, refuse_changed, refuse_name
+from tune.plan_lines import data_line, device_line, model_line, plural, search_lines, study_line
+from tune.request import Request, fresh_name, refuse_changed, refuse_name
+from tune.warm import warm_lines, warm_start
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
 WIDTH, LABEL_WIDTH = 80, 11
@@ -42,7 +45,10 @@ class Because:
 
 @dataclass(frozen=True)
 class Plan:
-    """One study to be run, on the data set given or, without one, on the experiment's twin."""
+    """One study to be run, on the data set given or, without one, on the experiment's twin.
+
+    warm: what it takes over from an earlier study.
+    """
 
     workspace: Workspace
     study: str
@@ -51,20 +57,36 @@ class Plan:
     workers: Workers
     data: Path | None
     lines: tuple[tuple[str, str], ...]
+    warm: Warm | None = None
 
-    def text(self) -> str:
-        """The plan for a person, at most WIDTH columns wide."""
-        return "\n".join(
-            textwrap.fill(
-                text,
-                WIDTH,
-                initial_indent=f"  {label:<{LABEL_WIDTH}}",
-                subsequent_indent=" " * (LABEL_WIDTH + 2),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-            for label, text in self.lines
+    def with_line(self, label: str, text: str, before: str) -> Plan:
+        """This plan with a line more."""
+        place = [known for known, _ in self.lines].index(before)
+        return replace(self, lines=(*self.lines[:place], (label, text), *self.lines[place:]))
+
+
+def plans_text(plans: Sequence[Plan]) -> str:
+    """Plans for a person, at most WIDTH columns wide; what several have in common comes first, once."""
+    if len(plans) == 1:
+        return _filled(plans[0].lines)
+    common = [line for line in plans[0].lines if all(line in plan.lines for plan in plans)]
+    own = [[line for line in plan.lines if line not in common] for plan in plans]
+    heading = ("studies", f"{len(plans)}, at the same time, with the same workers")
+    return "\n\n".join(_filled(lines) for lines in ([heading, *common], *own))
+
+
+def _filled(lines: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=f"  {label:<{LABEL_WIDTH}}",
+            subsequent_indent=" " * (LABEL_WIDTH + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
         )
+        for label, text in lines
+    )
 
 
 @dataclass(frozen=True)
@@ -103,8 +125,22 @@ def make_plans(args: Namespace, machine: Machine) -> list[Plan]:
         refuse_name(args.study)
     if args.model == "all" and args.study is not None:
         raise StudyError("--study names one study; with --model all each is named after its model")
+    if args.model == "all" and args.warm_start is not None:
+        raise StudyError(
+            f"--warm-start {args.warm_start}: a study starts from one of its own backbone; give one --model "
+            "at a time with it"
+        )
     models = shipped("model") if args.model == "all" else [args.model]
-    return [make_plan(model, args, machine) for model in models]
+    return with_budget([make_plan(model, args, machine) for model in models])
+
+
+def with_budget(plans: list[Plan]) -> list[Plan]:
+    """The plans with what they tell of the budget that their studies spend together."""
+    searches = [(plan.workspace.study(plan.study), plan.experiment.search) for plan in plans]
+    text = budget_text(searches, plans[0].workers.count)
+    if not text:
+        return plans
+    return [plan.with_line("budget", text, before="results") for plan in plans]
 
 
 def choose_executor(asked: str | None) -> Because:
@@ -153,22 +189,24 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
     check_data(experiment, _facts(data, workspace, experiment.twin))
     fingerprint = _fingerprint(data, workspace, experiment.twin)
     refuse_changed(workspace.study(study), profile.value, fingerprint, experiment)
+    asked = Request(study, profile.value, fingerprint or "not rendered yet", None, experiment)
+    warm = warm_start(workspace, asked)
     lines = [
-        ("study", _study_line(workspace, study)),
-        ("model", _model_line(experiment)),
+        ("study", study_line(workspace, study)),
+        ("model", model_line(experiment)),
         ("profile", str(profile)),
         ("executor", str(machine.executor)),
         *machine.lines,
         ("workers", f"{workers.count} with {plural(workers.threads, 'thread')} each ({why_workers})"),
-        ("device", _device_line(experiment, gpus)),
-        ("data", _data_line(args.data, workspace, experiment.twin)),
+        ("device", device_line(experiment, gpus)),
+        ("data", data_line(args.data, workspace, experiment.twin)),
         *search_lines(experiment),
-        *budget_lines(workspace.study(study), experiment.search, workers.count),
+        *warm_lines(warm),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
         ("stop", machine.stop.format(study=study, runs=args.runs) + _resumes(study, args.fresh)),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
     ]
-    return Plan(workspace, study, experiment, profile.value, workers, data, tuple(lines))
+    return Plan(workspace, study, experiment, profile.value, workers, data, tuple(lines), warm)
 
 
 def _resumes(study: str, fresh: bool) -> str:
@@ -209,6 +247,9 @@ def _overrides(args: Namespace) -> list[str]:
     flags |= {"search.sampler": args.sampler, "seed": args.seed}
     flags |= {"search.gpu_hours": args.gpu_hours, "search.confirm": args.confirm}
     flags |= {"search.deadline": args.deadline and args.deadline.isoformat()}
+    flags |= {
+        "search.warm_start": args.warm_start and json.dumps(args.warm_start)
+    }  # a name may look a number
     return [f"{key}={value}" for key, value in flags.items() if value is not None] + list(args.overrides)
 
 
@@ -234,29 +275,3 @@ def _facts(given: Path | None, workspace: Workspace, twin: TwinConfig) -> Facts:
     if given is None and not pack.meta.exists():
         return Facts.of_twin(twin)
     return Facts.of_pack(open_pack(given or pack.root))
-
-
-def _data_line(given: Path | None, workspace: Workspace, twin: TwinConfig) -> str:
-    if given is not None:
-        return f"{given} (--data or PIPELINE_DATA)"
-    pack = twin_paths(workspace, twin)
-    what = f"the rendered stand-in, {twin.train} + {twin.test} samples of {twin.size} px"
-    return f"{pack.root} ({what}{'' if pack.meta.exists() else ', rendered on first use'}; no --data)"
-
-
-def _study_line(workspace: Workspace, study: str) -> str:
-    exists = workspace.study(study).request.exists()
-    return f"{study} ({'goes on where it was' if exists else 'new'})"
-
-
-def _model_line(experiment: Experiment) -> str:
-    from pipeline.models import arch
-
-    model = experiment.model
-    return f"{model.name}: {arch(model.name, model.small)}, pretrained {str(model.pretrained).lower()}"
-
-
-def _device_line(experiment: Experiment, gpus: int) -> str:
-    if gpus:
-        return "GPU, one a trial"
-    return str(Because("CPU", "device: cpu" if experiment.device == "cpu" else "no GPU here"))

@@ -6,10 +6,11 @@ now and then.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from textwrap import fill
 from types import TracebackType
@@ -32,6 +33,7 @@ WIDTH = 80  # of a line where there is no terminal
 STATUS_EVERY_S = 30.0
 LIVE_EVERY_S = 0.5
 SCHEDULER: TypeAdapter[Scheduler] = TypeAdapter(Scheduler)
+SETTINGS = {"configured": "the configured setting: ", "warm": "an earlier study's setting: "}
 INDENT = " " * len("trial 0000 ")
 
 
@@ -81,7 +83,7 @@ def _begins(trial: TrialState, record: Started) -> str:
         return f"goes on after epoch {max(trial.epochs, default=0)} (attempt {record.attempt})"
     if trial.confirms is not None:
         return f"starts with the setting of trial {trial.confirms} and another seed, to confirm it"
-    setting = "the configured setting: " if trial.source == "configured" else ""
+    setting = SETTINGS.get(trial.source, "")
     return f"starts with {setting}{short(trial.values) or 'nothing to vary'}"
 
 
@@ -100,28 +102,45 @@ def _cause(record: Lost | Ended) -> str:
     return f"{record.reason}: {last}"
 
 
-def status_line(study: Study, workers: int) -> str:
-    """How far the study is, in one line."""
-    trials = study.trials.values()
+def status_line(studies: Sequence[Study], workers: int) -> str:
+    """How far the studies on these workers are, in one line."""
+    trials = [trial for study in studies for trial in study.trials.values()]
     counts = Counter(trial.status for trial in trials)
     done = Counter(trial.source == "confirm" for trial in trials if not trial.unfinished)
-    best = most_trusted(study.trials)
-    parts = [f"{done[False]}/{study.experiment.search.trials} trials"]
+    parts = [f"{done[False]}/{sum(study.experiment.search.trials for study in studies)} trials"]
     if any(trial.source == "confirm" for trial in trials):
         parts.append(f"{done[True]} confirming runs")
     parts += [f"{counts[status]} {status}" for status in ("running", "stopped", "failed") if counts[status]]
-    if study.budget.limited:
-        parts.append(study.budget.text())
-    if best is not None:
-        parts.append(f"best {mm(best.best_rmse)} (trial {best.number})")
-    left = seconds_left(study, workers)
+    if studies[0].budget.limited:
+        parts.append(studies[0].budget.text())
+    parts += _best_of(studies)
+    left = seconds_left(studies, workers)
     if left is not None:
         parts.append(f"about {timedelta(seconds=round(left))} left")
     return ", ".join(parts)
 
 
-def seconds_left(study: Study, workers: int) -> float | None:
-    """A guess: the trials to come take as long as those that ended; None before one has."""
+def _best_of(studies: Sequence[Study]) -> list[str]:
+    """The best trial of all studies, if there is one."""
+    found = [(study, best) for study in studies if (best := most_trusted(study.trials)) is not None]
+    if not found:
+        return []
+    study, best = min(found, key=lambda entry: entry[1].best_rmse or math.inf)
+    where = f"{study.name}, " if len(studies) > 1 else ""
+    return [f"best {mm(best.best_rmse)} ({where}trial {best.number})"]
+
+
+def seconds_left(studies: Sequence[Study], workers: int) -> float | None:
+    """A guess: the trials to come take as long as those that ended; None before each study has one."""
+    work = [_work_left(study) for study in studies]
+    known = [entry for entry in work if entry is not None]
+    if len(known) < len(work):
+        return None
+    return max([sum(total for total, _ in known) / workers, *(longest for _, longest in known)])
+
+
+def _work_left(study: Study) -> tuple[float, float] | None:
+    """Seconds of training to come, and of those the longest trial's that runs; None if nobody knows."""
     trials = study.trials.values()
     ended = [trial.seconds for trial in trials if not trial.unfinished and trial.epochs]
     if not ended:
@@ -130,7 +149,7 @@ def seconds_left(study: Study, workers: int) -> float | None:
     going = [_seconds_left_of(study, trial, mean) for trial in trials if trial.status == "running"]
     begun = sum(trial.confirms is None and trial.status != "waiting" for trial in trials)
     to_come = study.experiment.search.trials - begun
-    return max([(sum(going) + to_come * mean) / workers, *going])
+    return sum(going) + to_come * mean, max(going, default=0.0)
 
 
 def _seconds_left_of(study: Study, trial: TrialState, mean_s: float) -> float:
@@ -149,9 +168,12 @@ def width_of(stream: TextIO) -> int:
 
 
 class Progress:
-    """Prints a study's progress to `stream` for as long as the block lasts."""
+    """Prints the progress of studies to `stream` for as long as the block lasts.
 
-    def __init__(self, stream: TextIO, workers: int) -> None:
+    `names` are those of studies that share the workers; the lines of several say whose they are.
+    """
+
+    def __init__(self, stream: TextIO, workers: int, names: Sequence[str] = ()) -> None:
         self._console = Console(file=stream, width=width_of(stream), highlight=False, markup=False)
         self._live = Live(
             console=self._console,
@@ -161,6 +183,8 @@ class Progress:
             redirect_stderr=False,
         )
         self._workers = workers
+        self._label = max(map(len, names)) + 1 if len(names) > 1 else 0
+        self._studies: dict[str, Study] = {}
         self._status_every_s = LIVE_EVERY_S if self._console.is_terminal else STATUS_EVERY_S
         self._next_status = time.monotonic() + self._status_every_s
 
@@ -169,20 +193,25 @@ class Progress:
         lines = fill(
             text,
             self._console.width - 1,
-            subsequent_indent=INDENT,
+            subsequent_indent=" " * self._label + INDENT,
             break_long_words=False,  # paths and commands are copied
             break_on_hyphens=False,
         )
         self._console.print(lines, soft_wrap=True)
 
+    def follow(self, study: Study) -> None:
+        """Counts a study among those whose progress is told."""
+        self._studies[study.name] = study
+
     def show(self, study: Study, record: Record) -> None:
         """Tells about a record that has just been written."""
+        self.follow(study)
         line = line_for(study, record)
         if line is not None:
-            self.say(line)
+            self.say(f"{study.name:<{self._label}}{line}" if self._label else line)
         if time.monotonic() < self._next_status:
             return
-        status = status_line(study, self._workers)
+        status = status_line(list(self._studies.values()), self._workers)
         if self._console.is_terminal:
             self._live.update(Text(status, no_wrap=True, overflow="ellipsis"))
         else:

@@ -17,12 +17,15 @@ def best_first(trials: Iterable[TrialState]) -> list[TrialState]:
 
 def most_trusted(trials: Mapping[int, TrialState]) -> TrialState | None:
     """The confirmed trial with the lowest mean, else the best one; None before there is one."""
+    return next(iter(trusted_first(trials)), None)
+
+
+def trusted_first(trials: Mapping[int, TrialState]) -> list[TrialState]:
+    """Those of the search with a result: the confirmed ones by their mean, then the others, best first."""
     known = spreads(trials)
-    confirmed = [trials[number] for number in known if trials[number].confirms is None]
-    lowest = min(confirmed, key=lambda trial: (known[trial.number].mean, trial.number), default=None)
-    return lowest or best_of(trials.values())
-
-
-def best_of(trials: Iterable[TrialState]) -> TrialState | None:
-    """The trial with the lowest RMSE that has not failed; None before there is one."""
-    return next(iter(best_first(trials)), None)
+    ranked = best_first(trials.values())
+    confirmed = sorted(
+        (trial for trial in ranked if trial.number in known),
+        key=lambda trial: (known[trial.number].mean, trial.number),
+    )
+    return confirmed + [trial for trial in ranked if trial.number not in known]

@@ -1,12 +1,12 @@
-"""Ray Tune executes a study: it asks the study for trials, tells it what workers report, and does as it says.
+"""Ray Tune executes studies: it asks them for trials, tells them what workers report, and does as they say.
 
 Nothing here decides or remembers anything: Ray's searcher, scheduler and callback are three doors to the same
-Study.
+Studies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from pipeline.records import Decision
 from pipeline.signals import interruptible
 from tune.place import Demand, Fate, Place
 from tune.session import Task
-from tune.study import Assignment, Study
+from tune.studies import Studies
+from tune.study import Assignment
 from tune.trainable import FitTrainable
 
 MAX_LAST_WORDS = 300
 
 
 class InThisProcess:
-    """Stays where the study is: Ray pickles the parts of a search for a restore that never takes place."""
+    """Stays where the studies are: Ray pickles the parts of a search for a restore that never takes place."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -36,34 +37,35 @@ class InThisProcess:
 class StudySearcher(InThisProcess, Searcher):  # type: ignore[misc]
     """Where Ray gets its next trial: running trials plus one that waits, so that no worker does."""
 
-    def __init__(self, study: Study, workers: int) -> None:
+    def __init__(self, studies: Studies, workers: int) -> None:
         super().__init__()
-        self._study = study
+        self._studies = studies
         self._workers = workers
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial as Ray's configuration; None for later; FINISHED when all have ended."""
-        if self._study.complete:
+        studies = self._studies
+        if studies.complete:
             return str(Searcher.FINISHED)
-        assignment = self._study.next_trial() if self._study.active <= self._workers else None
+        assignment = studies.next_trial() if studies.active <= self._workers else None
         if assignment is None:
-            return str(Searcher.FINISHED) if self._study.complete else None
+            return str(Searcher.FINISHED) if studies.complete else None
         return as_ray_config(assignment)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the scheduler has told the study."""
+        """Nothing: the scheduler has told its study."""
 
 
 class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
-    """Hands every report to the study; what the study says about it is on disk before Ray hears it."""
+    """Hands every report to its study; what the study says about it is on disk before Ray hears it."""
 
-    def __init__(self, study: Study, fate_of: Callable[[str | None], Fate]) -> None:
+    def __init__(self, studies: Studies, fate_of: Callable[[str | None], Fate]) -> None:
         super().__init__()
-        self._study = study
+        self._studies = studies
         self._fate_of = fate_of
-        self.error: PipelineError | None = None  # why the study cannot go on
+        self.error: PipelineError | None = None  # why the search cannot go on
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """The study's decision on a report of a worker (see tune.trainable)."""
@@ -72,7 +74,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE)
 
     def _tell(self, result: dict[str, Any]) -> Decision:
-        study, number, attempt = self._study, result["trial"], result["attempt"]
+        study, number, attempt = self._studies[result["study"]], result["trial"], result["attempt"]
         match result["event"]:
             case "started":
                 return study.started(number, attempt, result["host"], result["job"], result["process"])
@@ -84,16 +86,18 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             case "disk":
                 raise study.stuck(number, result["message"])
             case _:
-                study.ended(number, attempt, result["status"], result["reason"], result["message"])
+                end = result["status"], result["reason"], result["message"]
+                self._studies.ended(study.name, number, attempt, *end)
                 return "stop"
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker died: the study decides whether the trial goes on elsewhere."""
+        study = self._studies[trial.config["study"]]
         number, attempt = trial.config["trial"], trial.config["attempt"]
-        fate = self._fate_of(self._study.job_of(number, attempt))
+        fate = self._fate_of(study.job_of(number, attempt))
         message = fate.message or last_words(trial)
         with self.remembering_errors():
-            self._study.lost(number, attempt, message, fate.reason, fate.counted)
+            study.lost(number, attempt, message, fate.reason, fate.counted)
 
     @contextmanager
     def remembering_errors(self) -> Iterator[None]:
@@ -124,41 +128,42 @@ class BetweenSteps(InThisProcess, tune.Callback):  # type: ignore[misc]
 
 
 def as_ray_config(assignment: Assignment) -> dict[str, Any]:
-    """Flat numbers and a text, so that Ray reads nothing into a configuration's own keys."""
+    """Flat numbers and texts, so that Ray reads nothing into a configuration's own keys."""
     return {
+        "study": assignment.study,
         "trial": assignment.trial,
         "attempt": assignment.attempt,
         "run": assignment.config.model_dump_json(),
     }
 
 
-def execute(study: Study, task: Task, here: Place, say: Callable[[str], None]) -> None:
-    """Runs a study to its end on a Ray that has been started, and tells `say` about its workers.
+def execute(studies: Studies, tasks: Mapping[str, Task], here: Place, say: Callable[[str], None]) -> None:
+    """Runs studies to their end on a Ray that has been started, and tells `say` about its workers.
 
-    Raises KeyboardInterrupt after SIGINT or SIGTERM, and what the study raises; the study can be resumed.
+    Raises KeyboardInterrupt after SIGINT or SIGTERM, and what the studies raise; they can be resumed.
     """
-    scheduler = StudyScheduler(study, here.fate_of)
+    scheduler = StudyScheduler(studies, here.fate_of)
 
     def attend() -> None:
         with scheduler.remembering_errors():
-            here.attend(Demand(study.left, study.busy_jobs), say)
-            study.held(here.held())
-            if study.overdue:
+            here.attend(Demand(studies.left, studies.busy_jobs), say)
+            studies.held(here.held())
+            if studies.overdue:
                 raise BudgetSpentError
 
     resources = {"cpu": here.workers.threads, "gpu": here.workers.gpus}
     with interruptible() as interrupted:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(FitTrainable, task=task), resources),
+            tune.with_resources(tune.with_parameters(FitTrainable, tasks=dict(tasks)), resources),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(study, here.workers.count),
+                search_alg=StudySearcher(studies, here.workers.count),
                 scheduler=scheduler,
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
             run_config=tune.RunConfig(
-                name=study.name,
+                name="search",
                 storage_path=str(here.scratch / "tune"),
                 verbose=0,
                 callbacks=[BetweenSteps(interrupted, attend)],
@@ -170,13 +175,13 @@ def execute(study: Study, task: Task, here: Place, say: Callable[[str], None]) -
             tuner.fit()
         except Exception:
             if isinstance(scheduler.error, BudgetSpentError):
-                study.close()
+                studies.close()
             elif scheduler.error is not None:
                 raise scheduler.error from None
             else:
                 raise
         finally:
-            study.held(())
+            studies.held(())
 
 
 def last_words(trial: Any) -> str:

@@ -77,12 +77,9 @@ def refuse_other(old: Request, new: Request) -> None:
 
     More trials than before, or another budget, are no difference: the study goes on.
     """
-    before, after = flat(old.as_tree()), flat(new.as_tree())
-    differing = [
-        f"  {key.removeprefix('experiment.')}: {_shown(before.get(key))} -> {_shown(after.get(key))}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and key not in FREE_KEYS and not _raised(key, before, after)
-    ]
+    raised = new.experiment.search.trials > old.experiment.search.trials
+    free = (*FREE_KEYS, TRIALS_KEY) if raised else FREE_KEYS
+    differing = [line for key, line in changes(old, new).items() if key not in free]
     if differing:
         raise StudyError(
             f"study {new.study} was started with another request:\n" + "\n".join(differing) + "\n"
@@ -91,14 +88,20 @@ def refuse_other(old: Request, new: Request) -> None:
         )
 
 
+def changes(old: Request, new: Request) -> dict[str, str]:
+    """A line for each dotted key in which two requests differ."""
+    before, after = flat(old.as_tree()), flat(new.as_tree())
+    return {
+        key: f"  {key.removeprefix('experiment.')}: {_shown(before.get(key))} -> {_shown(after.get(key))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    }
+
+
 def _shown(value: Any) -> str:
     """A value for a person; of a data set's fingerprint the first digits tell enough."""
     is_fingerprint = isinstance(value, str) and FINGERPRINT.fullmatch(value)
     return f"{value[:8]}..." if is_fingerprint else repr(value)
-
-
-def _raised(key: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
-    return key == TRIALS_KEY and int(after[key]) > int(before[key])
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

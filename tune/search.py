@@ -16,6 +16,7 @@ EXAMPLES = """\
   python -m tune.search --model resnet50 --dry-run       only the plan
   python -m tune.search --model all --profile smoke --trials 4
   python -m tune.search --model convnext --data packs/hand --set search.epochs=60
+  python -m tune.search --model convnext --study two --warm-start convnext --sampler tpe
   python -m tune.search --model convnext --cluster greene --workers 8 --follow"""
 
 
@@ -37,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_where(parser)
     _add_limits(parser)
     parser.add_argument("--sampler", choices=("random", "tpe"), help="how trials are drawn (default: random)")
+    parser.add_argument(
+        "--warm-start",
+        metavar="STUDY",
+        help="an earlier study of the backbone: its best settings come first, and tpe knows its results",
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan (and job scripts) and stop")
@@ -107,7 +113,7 @@ def moment(text: str) -> datetime:
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     args = build_parser().parse_args(argv)
-    from tune.plan import choose_executor, make_plans, refuse_cluster, this_machine
+    from tune.plan import choose_executor, make_plans, plans_text, refuse_cluster, this_machine
 
     executor = choose_executor(args.executor)
     if executor.value == "slurm":
@@ -122,12 +128,11 @@ def main(argv: list[str] | None = None) -> None:
 
     plans = make_plans(args, this_machine(executor.reason))
     if args.dry_run:
-        print("\n\n".join(plan.text() for plan in plans))
+        print(plans_text(plans))
         return
     with LocalRay(plans[0].workers) as here:
-        for plan in plans:
-            print(plan.text(), flush=True)
-            carry_out(plan, fit, here)
+        print(plans_text(plans), flush=True)
+        carry_out(plans, fit, here)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 configurations drawn before it.
 
 Trial 0 is the configured setting (the report's, unless a profile or the user changed it); later ones are
-drawn at random from the space. No configuration is drawn twice.
+drawn at random from the space, after those that the study takes over from an earlier one (tune.warm). No
+configuration is drawn twice.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Space:
     def __init__(self, distributions: Mapping[str, Distribution], base: RunConfig) -> None:
         self.distributions = dict(distributions)
         self._base = base
-        self._configured = {key: _look_up(_plain(base), key) for key in distributions}
+        self._configured = {key: look_up(plain(base), key) for key in distributions}
         for key, distribution in distributions.items():
             for value in _extremes(distribution):
                 self._check(key, value)
@@ -88,8 +89,8 @@ class Space:
 
         None if every configuration of the space has been drawn.
         """
-        rng = np.random.default_rng(_entropy(self._base.seed, study, number))
-        seed = int(rng.integers(MAX_SEED))
+        rng = _rng(self._base.seed, study, number)
+        seed = _training_seed(rng)
         if number == 0:
             return Draw(self._configured, seed, "configured")
         drawn = (self._sample(rng) for _ in range(MAX_REDRAWS))
@@ -122,8 +123,8 @@ class Space:
 
     def resolved(self, values: Values) -> Values:
         """The values as the configuration holds them, defaults filled in: equal settings become equal."""
-        tree = _plain(apply_values(self._base, values))
-        return {key: _look_up(tree, key) for key in values}
+        tree = plain(apply_values(self._base, values))
+        return {key: look_up(tree, key) for key in values}
 
 
 def make_sampler(search: SearchConfig, base: RunConfig) -> Sampler:
@@ -160,16 +161,27 @@ def _extremes(distribution: Distribution) -> tuple[Any, ...]:
             return distribution.choice
 
 
-def _entropy(seed: int, study: str, number: int) -> list[int]:
+def training_seed(seed: int, study: str, number: int) -> int:
+    """The seed with which trial `number` of a study trains, whatever its values."""
+    return _training_seed(_rng(seed, study, number))
+
+
+def _training_seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(MAX_SEED))
+
+
+def _rng(seed: int, study: str, number: int) -> np.random.Generator:
     name = hashlib.sha256(study.encode()).digest()
-    return [seed, int.from_bytes(name[:8], "big"), number]
+    return np.random.default_rng([seed, int.from_bytes(name[:8], "big"), number])
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def plain(config: RunConfig) -> dict[str, Any]:
+    """A configuration as plain numbers and texts."""
     return config.model_dump(mode="json")
 
 
-def _look_up(tree: Any, key: str) -> Any:
+def look_up(tree: Any, key: str) -> Any:
+    """What a plain configuration has at a dotted key. Raises ConfigError if there is no such key."""
     for part in key.split("."):
         if not isinstance(tree, dict) or part not in tree:
             known = ", ".join(tree) if isinstance(tree, dict) else "nothing"

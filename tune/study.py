@@ -30,14 +30,7 @@ from pipeline.records import (
 from pipeline.trials import TrialState, advance
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import (
-    FalseStarts,
-    is_counted,
-    is_known_loss,
-    is_tried_again,
-    may_be_tried_again,
-    refuse_hopeless,
-)
+from tune.failures import FalseStarts, is_counted, is_known_loss, is_tried_again, may_pass, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Supply
@@ -47,8 +40,9 @@ Listener = Callable[["Study", Record], None]
 
 @dataclass(frozen=True)
 class Assignment:
-    """One attempt at one trial: what a worker needs to train it."""
+    """One attempt at one trial of a study: what a worker needs to train it."""
 
+    study: str
     trial: int
     attempt: int
     config: RunConfig
@@ -58,7 +52,9 @@ class Study:
     """A study on an open journal. `listen` is called after every record, which is then on disk.
 
     Trials are drawn from the experiment's space unless another `sampler` is given; `clock` tells seconds
-    since 1970. Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
+    since 1970. `budget`, as the journal left it, is given where other studies spend from it too, and
+    `false_starts` where they share the workers.
+    Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
     """
 
     def __init__(
@@ -69,6 +65,8 @@ class Study:
         listen: Listener,
         sampler: Sampler | None = None,
         clock: Callable[[], float] = seconds_now,
+        budget: Budget | None = None,
+        false_starts: FalseStarts | None = None,
     ) -> None:
         self.name = name
         self.experiment = experiment
@@ -76,10 +74,12 @@ class Study:
         self._journal = journal
         self._listen = listen
         self._clock = clock
-        self._supply = Supply(name, experiment, sampler, clock)
+        self._false_starts = false_starts or FalseStarts()
         self._assigned: set[int] = set()
-        self._false_starts = FalseStarts()
+        self._unfinished: set[int] = set()
         records = journal.read()
+        self.budget = budget or Budget.from_journal(experiment.search, records, clock)
+        self._supply = Supply(name, experiment, sampler, self.budget)
         self._rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
             self._absorb(record)
@@ -95,11 +95,6 @@ class Study:
     def paths(self) -> StudyPaths:
         """The study's files."""
         return self._journal.paths
-
-    @property
-    def budget(self) -> Budget:
-        """What it has used, and what is left."""
-        return self._supply.budget
 
     @property
     def exhausted(self) -> bool:
@@ -119,8 +114,7 @@ class Study:
     @property
     def left(self) -> int:
         """How many trials have still to run, those that run now and second chances among them."""
-        running = {trial.number for trial in self.trials.values() if trial.unfinished}
-        return len(running.union(self._waiting)) + self._supply.count(self.trials)
+        return len(self._unfinished.union(self._waiting)) + self._supply.count(self.trials)
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -153,7 +147,7 @@ class Study:
         if not trial.unfinished:
             self._write(Resumed(trial=trial.number))
         self._assigned.add(trial.number)
-        return Assignment(trial.number, len(trial.attempts) + 1, self._supply.config(trial))
+        return Assignment(self.name, trial.number, len(trial.attempts) + 1, self._supply.config(trial))
 
     def _offer(self, record: Drawn | Revived | None) -> None:
         """Lets a trial wait for a worker."""
@@ -186,9 +180,12 @@ class Study:
             self._end_by_budget(self.trials[number])
         self._waiting.clear()
 
-    def held(self, workers: Collection[str]) -> None:
-        """Tells the study, again and again, which workers it holds; their names are theirs for ever."""
-        record = self.budget.report(workers)
+    def held(self, workers: Collection[str], share: float = 1.0) -> None:
+        """Tells the study, again and again, which workers it holds, and its share of their time.
+
+        Their names are theirs for ever.
+        """
+        record = self.budget.report(workers, share)
         if record is not None:
             self._write(record)
 
@@ -242,7 +239,7 @@ class Study:
         state = self.trials[trial]
         if attempt != len(state.attempts):
             return
-        if status == "failed" and may_be_tried_again(reason):
+        if status == "failed" and may_pass(reason):
             self.lost(trial, attempt, message, reason)
             return
         if state.unfinished:
@@ -275,7 +272,7 @@ class Study:
             return
         if attempt > len(state.attempts):
             if counted:
-                self._false_starts.one_more(message, self.paths.log)
+                self._false_starts.one_more(message)
             self._waiting.append(trial)
             return
         counted = is_counted(state, reason, counted)
@@ -291,8 +288,11 @@ class Study:
         self._journal.append(record)
         self._absorb(record)
         self._rungs.take(record)
+        self.budget.take(record)
         self._listen(self, record)
 
     def _absorb(self, record: Record) -> None:
-        advance(self.trials, record)
+        trial = advance(self.trials, record)
+        if trial is not None:
+            (self._unfinished.add if trial.unfinished else self._unfinished.discard)(trial.number)
         self._supply.take(record)

@@ -6,17 +6,18 @@ A fold over the journal; it decides, and the study writes down and remembers wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 from pipeline.config import Experiment, RunConfig
-from pipeline.records import Drawn, Record, Revived
+from pipeline.records import Drawn, Record, Revived, Warm
 from pipeline.trials import TrialState
 from tune.budget import Budget
 from tune.chances import Chance, Chances
 from tune.confirm import next_repeat, repeats_left
 from tune.failures import teaches
 from tune.ranking import best_first
-from tune.space import Outcome, Sampler, canonical, make_sampler
+from tune.space import Draw, Outcome, Sampler, Values, canonical, make_sampler, training_seed
 
 Trials = Mapping[int, TrialState]
 
@@ -24,25 +25,27 @@ Trials = Mapping[int, TrialState]
 class Supply:
     """The trials that a study has still to offer."""
 
-    def __init__(
-        self, study: str, experiment: Experiment, sampler: Sampler | None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, study: str, experiment: Experiment, sampler: Sampler | None, budget: Budget) -> None:
         self.exhausted = False  # the space has no configuration left
         self.chances = Chances(experiment.search)
-        self.budget = Budget(experiment.search, clock)
-        self._study, self._search = study, experiment.search
+        self.budget = budget
+        self._study, self._search, self._seed = study, experiment.search, experiment.seed
         base = experiment.trial(experiment.seed)
         self._sampler = sampler or make_sampler(experiment.search, base)
+        self._warm: list[Values] = []  # settings of an earlier study, best first
+        self._told: list[Outcome] = []  # what that one's trials promise
         self._taken: set[str] = set()
         self._drawn = 0  # trials of the search itself
 
     def take(self, record: Record) -> None:
         """One step of the fold."""
         self.chances.take(record)
-        self.budget.take(record)
-        if isinstance(record, Drawn):
-            self._drawn += record.confirms is None
-            self._taken.add(canonical(record.values))
+        match record:
+            case Warm():
+                self._warm, self._told = record.best, told_by(record)
+            case Drawn():
+                self._drawn += record.confirms is None
+                self._taken.add(canonical(record.values))
 
     def config(self, trial: TrialState) -> RunConfig:
         """What a trial trains."""
@@ -90,11 +93,19 @@ class Supply:
         if not self._may_draw():
             return None
         number = len(trials)
-        draw = self._sampler.draw(self._study, number, self._taken, self._outcomes(trials))
+        draw = self._draw_warm(number)
+        draw = draw or self._sampler.draw(self._study, number, self._taken, self._outcomes(trials))
         self.exhausted = draw is None
         if draw is None:
             return None
         return Drawn(trial=number, values=draw.values, seed=draw.seed, source=draw.source)
+
+    def _draw_warm(self, number: int) -> Draw | None:
+        """The best setting of an earlier study that is left to try; trial 0 is the configured one."""
+        left = [values for values in self._warm if canonical(values) not in self._taken]
+        if not number or not left:
+            return None
+        return Draw(left[0], training_seed(self._seed, self._study, number), "warm")
 
     def _may_draw(self) -> bool:
         """Whether a trial is left to draw that can reach its first rung."""
@@ -104,8 +115,7 @@ class Supply:
     def _outcomes(self, trials: Trials) -> list[Outcome]:
         if self._search.sampler == "random":
             return []
-        teaching = (trial for trial in trials.values() if trial.confirms is None and teaches(trial))
-        return [Outcome(trial.values, self.chances.promise(trial)) for trial in teaching]
+        return [*self._told, *outcomes(trials.values(), self.chances)]
 
     def _revive(self) -> Revived | None:
         chance = self._chance()
@@ -124,3 +134,15 @@ class Supply:
         if not self.budget.fits(self._search.epochs, confirming=True):
             return None
         return next_repeat(trials, self._search.confirm)
+
+
+def outcomes(trials: Iterable[TrialState], chances: Chances) -> list[Outcome]:
+    """What a sampler is told of a study's own trials."""
+    teaching = (trial for trial in trials if trial.confirms is None and teaches(trial))
+    return [Outcome(trial.values, chances.promise(trial)) for trial in teaching]
+
+
+def told_by(record: Warm) -> list[Outcome]:
+    """What a sampler is told of an earlier study's trials."""
+    promises = ((entry["values"], entry["promise"]) for entry in record.told)
+    return [Outcome(values, math.inf if promise is None else promise) for values, promise in promises]

@@ -40,11 +40,11 @@ def train(task: Task, config: dict[str, Any], asked_to_stop: Callable[[], bool],
 
 
 class FitTrainable(tune.Trainable):  # type: ignore[misc]
-    """The actor. `config` holds trial, attempt and the run's configuration as JSON (see ray_adapter)."""
+    """The actor. `config`: study, trial, attempt and the run's configuration as JSON (see ray_adapter)."""
 
-    def setup(self, config: dict[str, Any], task: Task) -> None:
-        """Takes the study's task and the first trial."""
-        self._task = task
+    def setup(self, config: dict[str, Any], tasks: dict[str, Task]) -> None:
+        """Takes the studies' tasks and the first trial."""
+        self._tasks = tasks
         self._session: Session | None = None
         self._drain = os.environ.get(DRAIN_VARIABLE)
         self._told_to_leave = False
@@ -59,7 +59,7 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
         """
         if self._moved:
             raise LeavingWorkerError("the worker leaves")
-        common = {"trial": self.config["trial"], "attempt": self.config["attempt"]}
+        common = {key: self.config[key] for key in ("study", "trial", "attempt")}
         if self._session is not None:
             result = self._session.next_result()
             if result["event"] == "broken":
@@ -68,7 +68,8 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
                 self._moved = True
                 result["reason"] = self._why_it_leaves()
             return common | result
-        self._session = Session(partial(train, self._task, self.config, self._is_leaving))
+        task = self._tasks[self.config["study"]]
+        self._session = Session(partial(train, task, self.config, self._is_leaving))
         job = os.environ.get("SLURM_JOB_ID")
         return common | {"event": "started", "host": node(), "job": job, "process": os.getpid()}
 

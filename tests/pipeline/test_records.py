@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import StudyError
 from pipeline.jsonl import read_jsonl
-from pipeline.records import Begun, Drawn, Ended, Epoch, Lost, Record, Started, read_journal, record_of
+from pipeline.records import Begun, Drawn, Ended, Epoch, Lost, Record, Started, Warm, read_journal, record_of
 from pipeline.trials import fold
 
 
@@ -28,12 +28,19 @@ def epoch(number: int, rmse: float, decision: str = "continue", rung: int | None
 
 
 DRAWN = Drawn(time=1.0, trial=0, values={"train.lr": 0.1}, seed=7, source="random")
+WARM = Warm(
+    study="old",
+    best=[{"train.lr": 0.2}],
+    told=[{"values": {"train.lr": 0.3}, "promise": None}],
+    differs=["train.epochs"],
+)
 STARTED = Started(time=2.0, trial=0, attempt=1, node="gr1", slurm_job="17", pid=3)
 
 
 def test_every_record_survives_being_written_and_read(tmp_path: Path) -> None:
     records = [
         Begun(study="s"),
+        WARM,
         DRAWN,
         STARTED,
         epoch(1, 0.004),
@@ -44,6 +51,10 @@ def test_every_record_survives_being_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_text("".join(record.line() for record in records))
     assert read_journal(path) == records
+
+
+def test_what_was_taken_over_is_no_trial() -> None:
+    assert fold([WARM, DRAWN]) == fold([DRAWN])
 
 
 def test_a_trial_through_its_life() -> None:
@@ -121,7 +132,8 @@ def test_a_damaged_line_is_refused_by_number(tmp_path: Path) -> None:
     [
         (
             {"event": "dreamt"},
-            "event 'dreamt' is not one of study, drawn, started, epoch, lost, revived, resumed, held, ended",
+            "event 'dreamt' is not one of study, warm, drawn, started, epoch, lost, revived, resumed, held, "
+            "ended",
         ),
         ({"event": "lost", "trial": 1}, "not a 'lost' record: .*missing"),
         ({"event": "study", "study": "s", "format": 9}, "format 9; this version reads format 1"),

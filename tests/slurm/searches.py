@@ -1,8 +1,9 @@
 """A search on the test cluster, seen from outside: its jobs, its journal, its processes."""
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.paths import StudyPaths, Workspace
@@ -25,7 +26,7 @@ pool: {{workers: {workers}, idle_s: 5, drain_s: 20, stagger_s: 0, rejoin_s: 60, 
 
 @dataclass
 class Search:
-    """One search of `trials` trials, whose driver is a job."""
+    """One search of `trials` trials, whose driver is a job; `settings` are further ones of the search."""
 
     slurm: SlurmCluster
     runs: Path
@@ -35,22 +36,27 @@ class Search:
     workers: int = 3
     minutes: int = 30
     gres: str = "gpu:rtx8000:1"
+    settings: dict[str, object] = field(default_factory=dict)
     driver: str = ""
 
     def start(self, pause_s: float) -> None:
         """Submits the driver."""
         self.runs.mkdir(exist_ok=True)
         self.pause(pause_s)
-        arguments = (self.name, str(self.runs), str(self.data), self.profile().name, str(self.trials))
         spec = JobSpec(
             name=job_name("search", self.name),
-            arguments=("tests.slurm.slow_search", *arguments),
+            arguments=("tests.slurm.slow_search", *self.arguments()),
             resources=self.profile().driver,
             logs=self.runs / "logs",
             requeue=True,
             signal_s=30,
         )
         self.driver = submit(self.profile(), spec, ROOT)
+
+    def arguments(self) -> list[str]:
+        """Those of the driver (see slow_search)."""
+        settings = json.dumps({"trials": self.trials, **self.settings})
+        return [self.name, str(self.runs), str(self.data), self.profile().name, settings]
 
     def profile(self) -> Cluster:
         """The site profile, written beside the runs."""

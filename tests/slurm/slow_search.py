@@ -1,9 +1,11 @@
-"""NAME RUNS DATA CLUSTER TRIALS: the driver of a search on the test cluster, with real but slowed training.
+"""NAME RUNS DATA CLUSTER SETTINGS: the driver of a search on the test cluster, with real but slowed training.
 
-Every new epoch takes as many seconds longer as RUNS/pause says, so that faults have something to hit. Each
-attempt notes in RUNS/repeats how many epochs it has to train again. Run by slurm.job, as a driver is.
+SETTINGS is the configuration's `search` section as JSON. Every new epoch takes as many seconds longer as
+RUNS/pause says, so that faults have something to hit. Each attempt notes in RUNS/repeats how many epochs it
+has to train again. Run by slurm.job, as a driver is.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -60,13 +62,12 @@ def main() -> None:
     from tune.plan import Plan
 
     name, runs, data, cluster = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), load_cluster(sys.argv[4])
-    trials = int(sys.argv[5])
     experiment = Experiment.model_validate(
         {
             "model": {"name": "resnet50", "small": True},
             "device": "cpu",
             "checkpoint_every_s": 0.5,
-            "search": {"trials": trials, **SEARCH},
+            "search": {**SEARCH, **json.loads(sys.argv[5])},
         }
     )
     workers = Workers(cluster.pool.workers, cluster.gpu.cpus)

@@ -140,11 +140,10 @@ def in_place(search: Search) -> subprocess.Popen[bytes]:
     """The driver as a process of this one, as in an interactive job."""
     search.runs.mkdir(exist_ok=True)
     search.pause(1.0)
-    arguments = [search.name, search.runs, search.data, search.profile().name, search.trials]
     log = search.runs / f"{search.name}.log"
     with log.open("wb") as handle:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.slurm.slow_search", *map(str, arguments)],
+            [sys.executable, "-m", "tests.slurm.slow_search", *search.arguments()],
             cwd=ROOT,
             stdout=handle,
             stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ from slurm.head import address_of, comes_back
 from slurm.job import SUPERVISED
 from slurm.launch import main
 from slurm.launching import launches
-from slurm.search import driver_arguments, introduce, is_complete, machine_of, name_of, refuse_running
+from slurm.search import are_complete, driver_arguments, introduce, machine_of, name_of, refuse_running
 from tests.slurm.launched import launched_into
 from tune.journal import Journal
 from tune.plan import Because, Plan, make_plans
@@ -41,6 +41,13 @@ def test_the_driver_is_asked_for_the_same_in_a_way_that_reads_the_same_everywher
     assert (again.study, again.runs) == ("resnet50", tmp_path.resolve())
     assert plans[0].experiment.device == "cpu"
     assert (plans[0].workers.count, plans[0].workers.threads, plans[0].workers.gpus) == (3, 1, 0)
+
+
+def test_the_driver_knows_the_study_to_start_from(tmp_path: Path) -> None:
+    _, (plan,) = planned(tmp_path, "--model", "resnet50")
+    args = build_parser().parse_args(["--model", "resnet50", "--study", "two", "--warm-start", "resnet50"])
+    again = build_parser().parse_args(driver_arguments(args, [plan]))
+    assert again.warm_start == "resnet50"
 
 
 def test_a_fresh_study_keeps_its_number_when_its_driver_is_requeued(tmp_path: Path) -> None:
@@ -88,7 +95,7 @@ def test_a_complete_study_is_told_of_and_not_submitted(slurm_commands, tmp_path:
     words = ["search", "--cluster", "test", "--model", "resnet50", "--profile", "smoke", "--runs", str(runs)]
     few = ["--trials", "3"]
     _, plans = planned(runs, "--model", "resnet50", *few)
-    assert not is_complete(plans[0])
+    assert not are_complete(plans)
     complete(plans)
     main([*words, *few])
     told = capsys.readouterr().out
@@ -99,7 +106,7 @@ def test_a_complete_study_is_told_of_and_not_submitted(slurm_commands, tmp_path:
     journal = plans[0].workspace.study("resnet50").journal
     before = journal.read_bytes()
     for more in (["--trials", "4"], [*few, "--confirm", "1"], [*few, "--fresh"]):
-        assert not is_complete(planned(runs, "--model", "resnet50", *more)[1][0]), more
+        assert not are_complete(planned(runs, "--model", "resnet50", *more)[1]), more
     main([*words, "--trials", "4"])
     assert "submitted the search as Slurm job 100; it is requeued until it is" in capsys.readouterr().out
     assert journal.read_bytes() == before
@@ -115,8 +122,8 @@ def test_a_study_that_a_budget_stopped_is_complete_until_there_is_more_of_it(tmp
         study.started(0, 1, "here", None, 1)
         for hour in (0.0, 2.0):
             journal.append(Held(workers=["a"], time=seconds_now() + 3600 * (hour - 2)))
-    assert is_complete(planned(tmp_path, *few, "--gpu-hours", "1")[1][0])
-    assert not is_complete(planned(tmp_path, *few, "--gpu-hours", "9")[1][0])
+    assert are_complete(planned(tmp_path, *few, "--gpu-hours", "1")[1])
+    assert not are_complete(planned(tmp_path, *few, "--gpu-hours", "9")[1])
 
 
 def test_where_to_follow_a_search_can_be_pasted(slurm_commands, tmp_path: Path) -> None:

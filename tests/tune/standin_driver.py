@@ -79,7 +79,7 @@ def main() -> None:
     )
     plan = Plan(Workspace(runs), "s", experiment, "smoke", Workers(2, 1), data, ())
     with LocalRay(plan.workers) as here:
-        carry_out(plan, partial(fit, pause=pause), here)
+        carry_out([plan], partial(fit, pause=pause), here)
 
 
 if __name__ == "__main__":

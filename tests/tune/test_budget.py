@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from pipeline.config import Experiment, SearchConfig
-from pipeline.paths import StudyPaths
-from pipeline.records import Epoch, Held, Record, read_journal
+from pipeline.paths import StudyPaths, Workspace
+from pipeline.records import Begun, Drawn, Ended, Epoch, Held, Record, read_journal
 from pipeline.trials import TrialState, fold
 from tune.budget import BEAT_S, Budget
+from tune.budget_plan import budget_text
 from tune.journal import Journal, MemoryJournal
 from tune.prune import prune
 from tune.request import Request, refuse_other
@@ -262,10 +263,27 @@ def epoch(seconds: float) -> Epoch:
         ([epoch(72)], "all that is left to train takes about 2 GPU hours and does not fit"),
     ],
 )
-def test_a_plan_can_tell_whether_it_fits_once_an_epoch_was_measured(records: list[Record], told: str) -> None:
-    budget = Budget.from_journal(SearchConfig(gpu_hours=1.5), records)
-    assert budget.text() == "0 of 1.5 GPU hours"
-    assert budget.prospect(100, workers=1).startswith(told)
+def test_a_plan_can_tell_whether_it_fits_once_an_epoch_was_measured(
+    paths: StudyPaths, records: list[Record], told: str
+) -> None:
+    search = SearchConfig(gpu_hours=1.5, trials=101, epochs=1, share=0)
+    with Journal(paths) as journal:
+        begun = [Begun(study="s"), Drawn(trial=0, values={}, seed=0, source="random")]
+        for record in [*begun, *records, Ended(trial=0, status="completed")]:
+            journal.append(record)
+    text = budget_text([(paths, search)], workers=1)
+    assert text.startswith(f"0 of 1.5 GPU hours; {told}")
+
+
+def test_a_plan_of_several_studies_tells_of_their_one_budget(tmp_path: Path) -> None:
+    searches = []
+    for name, used_s in (("a", 360), ("b", 720)):
+        paths = Workspace(tmp_path).study(name)
+        with Journal(paths) as journal:
+            for record in [held(0, "w"), held(used_s, "w"), held(used_s)]:
+                journal.append(record)
+        searches.append((paths, SearchConfig(gpu_hours=2)))
+    assert budget_text(searches, workers=1).startswith("0.3 of 2 GPU hours for 2 studies together; ")
 
 
 def test_another_budget_is_no_other_request(experiment: MakeExperiment) -> None:

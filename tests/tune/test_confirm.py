@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Experiment
+from pipeline.config import Experiment, SearchConfig
 from pipeline.paths import StudyPaths
 from pipeline.records import Drawn, Epoch, Record, read_journal
 from pipeline.spread import SEEDS, Spread, spreads
 from pipeline.trials import TrialState, fold
-from tune.driver import worth
+from tune.budget import Budget
 from tune.journal import Journal, MemoryJournal
 from tune.progress import line_for, status_line
 from tune.ranking import most_trusted
 from tune.request import Request, refuse_other
 from tune.study import Assignment, Study
+from tune.summary import worth
 from tune.supply import Supply
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
@@ -158,7 +159,7 @@ def test_a_person_is_told(open_study: OpenStudy) -> None:
     original = confirmed(study.trials)[0]
     told = f"starts with the setting of trial {original} and another seed, to confirm it"
     assert sum(told in line for line in lines) in (2, 3)
-    assert f"6/6 trials, {len(study.trials) - 6} confirming runs" in status_line(study, 2)
+    assert f"6/6 trials, {len(study.trials) - 6} confirming runs" in status_line([study], 2)
     best = most_trusted(study.trials)
     assert best is not None
     assert best.number == original
@@ -209,7 +210,7 @@ def test_journals_of_before_can_be_read(paths: StudyPaths) -> None:
 
 
 def test_a_repeat_that_a_budget_stopped_goes_on_under_a_larger_one(experiment: MakeExperiment) -> None:
-    supply = Supply("s", experiment(confirm=1), None, lambda: 0.0)
+    supply = Supply("s", experiment(confirm=1), None, Budget(SearchConfig()))
     trials = {
         0: TrialState(0, {}, 0, "random", 0.0, status="completed", best_rmse=0.003),
         1: TrialState(1, {}, 1, "random", 0.0, 0, status="stopped", reason="BUDGET", best_rmse=0.004),

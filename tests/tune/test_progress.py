@@ -47,7 +47,7 @@ def test_every_event_that_matters_has_a_line(open_study: OpenStudy) -> None:
 
 def test_how_far_it_is_fits_in_a_line(open_study: OpenStudy) -> None:
     study, _ = told(open_study)
-    line = status_line(study, workers=2)
+    line = status_line([study], workers=2)
     assert line == "3/6 trials, 1 stopped, 1 failed, best 4.000 mm (trial 0), about 0:01:30 left"
 
 
@@ -87,4 +87,4 @@ def test_what_a_budget_ends_says_so(open_study: OpenStudy) -> None:
         "trial 0    stopped by the budget, best 4.000 mm at epoch 1",
         "trial 1    the budget leaves no time for it",
     ]
-    assert "0 of 1 GPU hours" in status_line(study, workers=2)
+    assert "0 of 1 GPU hours" in status_line([study], workers=2)

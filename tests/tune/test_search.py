@@ -50,6 +50,9 @@ def test_all_plans_a_study_for_every_model(capsys: pytest.CaptureFixture[str], t
     text = plan_text(capsys, "--model", "all", "--runs", str(tmp_path), "--profile", "smoke")
     studies = [line.split()[1] for line in text.splitlines() if line.startswith("  study")]
     assert sorted(studies) == ["convnext", "hrnet", "poseresnet152", "resnest269", "resnet152", "resnet50"]
+    assert text.startswith("  studies    6, at the same time, with the same workers\n")
+    assert text.count("  profile    smoke (--profile)") == 1  # what they have in common, once
+    assert text.count("  model      ") == 6
 
 
 @pytest.mark.usefixtures("no_slurm")

@@ -1,3 +1,4 @@
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -271,6 +272,34 @@ def test_a_full_disk_ends_the_search_and_no_trial(open_study: OpenStudy) -> None
     run(study)
     journal.close()
     assert {trial.status for trial in study.trials.values()} <= {"completed", "stopped"}
+
+
+def test_an_error_that_is_not_finite_never_survives_a_rung(open_study: OpenStudy) -> None:
+    for _ in range(2):  # a restarted study judges as the first one did
+        study, journal = open_study(trials=3, share=1)
+        while (assignment := study.next_trial()) is not None:
+            study.started(assignment.trial, assignment.attempt, "here", None, 1)
+            rung_epochs = (1, 2, 3) if assignment.trial else (1,)
+            rmse = {1: 0.004 if assignment.trial else math.nan, 3: math.inf}
+            decisions = [
+                study.epoch(assignment.trial, assignment.attempt, epoch, rmse.get(epoch, 0.004), 1.0)
+                for epoch in rung_epochs
+            ]
+            assert decisions == ["continue"] * (len(rung_epochs) - 1) + ["stop"]
+        journal.close()
+        assert {trial.status for trial in study.trials.values()} == {"stopped"}
+        assert [trial.best_rmse for trial in study.trials.values()] == [None, 0.004, 0.004]
+        assert study.left == 0
+
+
+def test_no_configuration_is_trained_twice(open_study: OpenStudy) -> None:
+    space = {"train.batch_size": {"choice": (8, 16, 32, 64)}}  # the configured one among them
+    for sampler in ("random", "tpe"):
+        study, journal = open_study(trials=9, space=space, sampler=sampler)
+        run(study)
+        journal.close()
+        assert sorted(trial.values["train.batch_size"] for trial in study.trials.values()) == [8, 16, 32, 64]
+        study.paths.journal.unlink()
 
 
 def test_losses_are_counted_across_drivers(open_study: OpenStudy) -> None:

@@ -1,7 +1,7 @@
 import math
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 
 import pytest
 
@@ -12,7 +12,7 @@ from tune.curves import Curve, make_table
 from tune.journal import Journal
 from tune.policies import policy
 from tune.simulate import Cluster, Simulation
-from tune.space import Outcome, canonical, make_sampler
+from tune.space import Draw, Outcome, Space, canonical, make_sampler
 from tune.study import Study
 from tune.tpe import STARTUP, TpeSpace
 
@@ -100,6 +100,41 @@ def test_a_study_draws_by_tpe_and_its_journal_says_so(
     sources = [record.source for record in read_journal(paths.journal) if isinstance(record, Drawn)]
     assert sources[:2] == ["configured", "random"]
     assert sources[-1] == "tpe"
+
+
+class Listening(Space):
+    """A space that keeps what it was told at the last draw."""
+
+    told: Sequence[Outcome] = ()
+
+    def draw(
+        self, study: str, number: int, taken: Container[str], known: Sequence[Outcome] = ()
+    ) -> Draw | None:
+        self.told = known
+        return super().draw(study, number, taken)
+
+
+def test_a_sampler_is_told_what_trials_reached_at_their_rungs(
+    paths: StudyPaths, experiment: Callable[..., Experiment]
+) -> None:
+    made = experiment(sampler="tpe", trials=8)
+    space = Listening(made.search.space, made.trial(0))
+    with Journal(paths) as journal:
+        study = Study("s", made, journal, lambda _study, _record: None, space)
+        for number in range(5):
+            assert study.next_trial() is not None
+            study.started(number, 1, "here", None, 1)
+        errors = [[0.004, 0.0035, 0.003], [0.009], [0.003, 0.0025], [], [0.002]]
+        decisions = [
+            study.epoch(number, 1, epoch, rmse, 1.0)
+            for number, curve in enumerate(errors)
+            for epoch, rmse in enumerate(curve, start=1)
+        ]
+        assert decisions.count("stop") == 1
+        study.ended(4, 1, "failed", "DIVERGED", "the loss is nan")
+        study.next_trial()
+    # at rung 2; stopped at rung 1; at rung 1, whatever came after; before a rung; failed
+    assert [outcome.promise for outcome in space.told] == [0.003, 0.009, 0.003, None, math.inf]
 
 
 def test_a_replay_draws_the_nearest_settings_once_each() -> None:

@@ -1,11 +1,46 @@
-"""What a plan tells of the search itself: how many trials, how they are judged, over which space."""
+"""What a plan tells: which study of which model on which data; how trials are judged, over which space."""
 
 from __future__ import annotations
 
-from pipeline.config import Choice, Distribution, Experiment, LogUniform, SearchConfig
+from pathlib import Path
+
+from pipeline.config import Choice, Distribution, Experiment, LogUniform, SearchConfig, TwinConfig
+from pipeline.data.source import twin_paths
+from pipeline.paths import Workspace
 from pipeline.spread import SEEDS
 from tune.asha import milestones
 from tune.progress import short
+
+
+def data_line(given: Path | None, workspace: Workspace, twin: TwinConfig) -> str:
+    """Where the data come from."""
+    if given is not None:
+        return f"{given} (--data or PIPELINE_DATA)"
+    pack = twin_paths(workspace, twin)
+    what = f"the rendered stand-in, {twin.train} + {twin.test} samples of {twin.size} px"
+    return f"{pack.root} ({what}{'' if pack.meta.exists() else ', rendered on first use'}; no --data)"
+
+
+def study_line(workspace: Workspace, study: str) -> str:
+    """The study, and whether it is new."""
+    exists = workspace.study(study).request.exists()
+    return f"{study} ({'goes on where it was' if exists else 'new'})"
+
+
+def model_line(experiment: Experiment) -> str:
+    """The network that is trained."""
+    from pipeline.models import arch
+
+    model = experiment.model
+    return f"{model.name}: {arch(model.name, model.small)}, pretrained {str(model.pretrained).lower()}"
+
+
+def device_line(experiment: Experiment, gpus: int) -> str:
+    """What it is trained on."""
+    if gpus:
+        return "GPU, one a trial"
+    why = "device: cpu" if experiment.device == "cpu" else "no GPU here"
+    return f"CPU ({why})"
 
 
 def search_lines(experiment: Experiment) -> list[tuple[str, str]]:

@@ -1,0 +1,103 @@
+"""Studies that share workers: which gets the next free one, and what ends one of them but not the others.
+
+A worker goes to the study with the fewest trials in work, among equals to the one that has trained for the
+shortest time. So each gets an equal part, and one that has nothing to run leaves its part to the others. Each
+keeps its own journal, and pays for the workers in proportion to its trials in work. No Ray here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from pipeline.errors import StudyError
+from pipeline.records import EndStatus
+from tune.study import Assignment, Study
+
+
+class Studies:
+    """Studies by name; `say` is told why one of them is given up."""
+
+    def __init__(self, studies: Sequence[Study], say: Callable[[str], None]) -> None:
+        self._studies = {study.name: study for study in studies}
+        self._say = say
+        self._errors: dict[str, StudyError] = {}  # why a study was given up
+
+    def __getitem__(self, name: str) -> Study:
+        return self._studies[name]
+
+    def __iter__(self) -> Iterator[Study]:
+        return iter(self._studies.values())
+
+    @property
+    def going(self) -> list[Study]:
+        """Those that have still something to do."""
+        return [study for study in self if study.name not in self._errors and not study.complete]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial that there will be has ended."""
+        return not self.going
+
+    @property
+    def active(self) -> int:
+        """How many trials are given out and have not come back."""
+        return sum(study.active for study in self)
+
+    @property
+    def left(self) -> int:
+        """How many trials have still to run."""
+        return sum(study.left for study in self.going)
+
+    @property
+    def busy_jobs(self) -> frozenset[str]:
+        """The Slurm jobs in which a trial runs now."""
+        return frozenset().union(*(study.busy_jobs for study in self))
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the budget is spent and nobody trains: no worker need come any more."""
+        return all(study.overdue for study in self.going)
+
+    @property
+    def error(self) -> StudyError | None:
+        """Why the first study that was given up was; None if none was."""
+        return next(iter(self._errors.values()), None)
+
+    def next_trial(self) -> Assignment | None:
+        """The next trial of the study whose turn it is; None if none has one."""
+        for study in sorted(self.going, key=lambda study: (study.active, study.budget.trained_s)):
+            assignment = study.next_trial()
+            if assignment is not None:
+                return assignment
+        return None
+
+    def ended(
+        self, name: str, trial: int, attempt: int, status: EndStatus, reason: str, message: str
+    ) -> None:
+        """A trial has come to its end by itself.
+
+        A study whose first trials have all failed of the same error is given up; raises StudyError if it
+        was the last one.
+        """
+        try:
+            self[name].ended(trial, attempt, status, reason, message)
+        except StudyError as error:
+            self._errors[name] = error
+            if self.complete:
+                raise
+            self._say(f"{error}\nThe other studies go on.")
+
+    def held(self, workers: Collection[str]) -> None:
+        """Tells every study which workers there are, and which part of their time is its own."""
+        going = self.going
+        active = sum(study.active for study in going)
+        for study in going:
+            study.held(workers, study.active / active if active else 1 / len(going))
+        for study in self:
+            if study not in going:
+                study.held((), 0.0)
+
+    def close(self) -> None:
+        """Ends every trial that has not begun; the budget is spent."""
+        for study in self:
+            study.close()
