@@ -10,8 +10,8 @@ import pytest
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Epoch, read_journal
 from pipeline.trials import fold
-from slurm.head import workers_name
 from slurm.queue import Job, Queue
+from slurm.submit import workers_name
 from tests.cluster import SlurmCluster
 from tests.slurm.searches import ROOT, Search
 from tune.budget import Budget
