@@ -40,7 +40,7 @@ LESSONS = {
     ],
     "a search that could not end in its time stopped nothing early and left no result": [
         "tune/test_asha.py::test_the_first_at_a_rung_goes_on_and_then_only_the_better_ones",
-        "tune/test_study.py::test_killed_again_and_again_it_still_ends_with_every_trial",
+        "tune/test_restart.py::test_with_one_worker_any_number_of_kills_changes_nothing",
         "pipeline/test_leaderboard.py::test_best_yaml_names_the_winner_and_the_final_run_takes_it_over",
         "test_end_to_end.py::test_a_search_killed_again_and_again_accounts_for_every_trial",
     ],
