@@ -1,9 +1,11 @@
 """What must hold of every journal, however often its driver was killed."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from pipeline.config import SearchConfig
-from pipeline.records import Ended, Epoch, Record, Revived
+from pipeline.records import Ended, Epoch, Held, Record, Revived, Started
 from pipeline.trials import fold
 from tune.asha import Rungs
 from tune.chances import Chances
@@ -38,3 +40,13 @@ def assert_reproduced(records: Sequence[Record], search: SearchConfig) -> None:
             assert (chance.trial, chance.to_end) == (record.trial, record.to_end)
         rungs.take(record)
         chances.take(record)
+
+
+def decided(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What was decided and what came out, in order; not when, nor by which attempt or worker."""
+    hidden = {"time", "attempt", "seconds"}
+    return [
+        {"event": record.event} | {key: value for key, value in asdict(record).items() if key not in hidden}
+        for record in records
+        if not isinstance(record, Started | Held)
+    ]

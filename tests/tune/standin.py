@@ -1,9 +1,9 @@
 """Training and workers that are played: a study executed in one process, as Ray executes it."""
 
-import math
 import random
 from dataclasses import dataclass, field
 
+from pipeline.config import RunConfig
 from tune.study import Assignment, Study
 
 TRIP = 0.5  # how far a curve leaves its course at the worst, so that ranks change
@@ -11,11 +11,14 @@ DIVERGING = 0.1  # of all settings
 DEADLY, FATAL_EPOCH = 4, 2  # one trial in so many loses its first worker then
 
 
-def curve(assignment: Assignment, epoch: int) -> float:
-    """A made-up validation RMSE in metres that depends on the configuration only; some end in a nan."""
-    draw = random.Random(assignment.config.hash())
-    if draw.random() < DIVERGING and epoch > 1:
-        return math.nan
+def diverges(config: RunConfig) -> bool:
+    """Whether a setting ends in a nan."""
+    return random.Random(config.hash()).random() < DIVERGING
+
+
+def curve(config: RunConfig, epoch: int) -> float:
+    """A made-up validation RMSE in metres that depends on the configuration only."""
+    draw = random.Random(f"curve of {config.hash()}")
     quality, slope = draw.uniform(2e-3, 8e-3), draw.uniform(0.3, 3.0)
     return quality * (1 + slope / epoch + TRIP * random.Random(f"{quality}/{epoch}").random())
 
@@ -56,14 +59,14 @@ class Crew:
     def _train_an_epoch(self) -> None:
         assignment, epoch = self._at_work.pop(self.draw.randrange(len(self._at_work)))
         trial, attempt = assignment.trial, assignment.attempt
-        rmse = curve(assignment, epoch)
+        config = assignment.config
         if self._is_fatal(trial, epoch):
             self.study.lost(trial, attempt, "killed")
-        elif epoch > assignment.config.train.epochs:
+        elif epoch > config.train.epochs:
             self.study.ended(trial, attempt, "completed")
-        elif math.isnan(rmse):
+        elif diverges(config):
             self.study.ended(trial, attempt, "failed", "DIVERGED", "the loss is nan")
-        elif self.study.epoch(trial, attempt, epoch, rmse, 1.0) == "continue":
+        elif self.study.epoch(trial, attempt, epoch, curve(config, epoch), 1.0) == "continue":
             self._at_work.append((assignment, epoch + 1))
 
     def _is_fatal(self, trial: int, epoch: int) -> bool:

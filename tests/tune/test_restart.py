@@ -3,7 +3,6 @@
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 
 from pipeline.config import Experiment
 from pipeline.paths import StudyPaths
-from pipeline.records import Drawn, Ended, Held, Lost, Record, Revived, Started
+from pipeline.records import Drawn, Ended, Lost, Record, Revived
 from pipeline.trials import fold
-from tests.tune.soundness import assert_reproduced, assert_sound
+from tests.tune.soundness import assert_reproduced, assert_sound, decided
 from tests.tune.standin import Crew
 from tune.journal import Journal, MemoryJournal
 from tune.ranking import most_trusted
@@ -22,7 +21,7 @@ from tune.study import Study
 MakeExperiment = Callable[..., Experiment]
 SEARCHES: dict[str, dict[str, Any]] = {
     "random": {"trials": 12, "share": 1},
-    "part": {"trials": 14, "share": 0.5},
+    "part": {"trials": 14, "share": 0.6},
     "tpe": {"trials": 14, "share": 1, "sampler": "tpe"},
     "confirm": {"trials": 9, "share": 1, "confirm": 2},
 }
@@ -47,16 +46,6 @@ def killed_after(records: float) -> Callable[[Study, Record], None]:
 def opened(experiment: Experiment, journal: Journal | MemoryJournal, kill_after: float = math.inf) -> Study:
     clock = count(len(journal.read()))
     return Study("s", experiment, journal, killed_after(kill_after), clock=lambda: float(next(clock)))
-
-
-def decided(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """What was decided and what came out, in order; not when, nor by which attempt or worker."""
-    hidden = {"time", "attempt", "seconds"}
-    return [
-        {"event": record.event} | {key: value for key, value in asdict(record).items() if key not in hidden}
-        for record in records
-        if not isinstance(record, Started | Held)
-    ]
 
 
 def best(records: Sequence[Record]) -> tuple[int, float | None]:
