@@ -23,8 +23,8 @@ from tune.ranking import most_trusted
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
 KILLS, AT_WORK = 20, 12  # at least, and of these while a trial was running
-EARLY = 0.3  # of all kills: at some moment after the start, mostly before there is a worker
-EARLY_S, DELAY_S, RECORDS = (0.1, 5.0), (0.0, 0.1), (1, 8)  # the others: after so many records, and a moment
+EARLY = 0.25  # of all kills: at some moment after the start, mostly before there is a worker
+EARLY_S, DELAY_S, RECORDS = (0.1, 5.0), (0.0, 0.05), (1, 8)  # the others: after so many records, and a moment
 PAUSE_S = 0.05
 POLL_S = 0.01
 START_UP_S = 120.0
@@ -65,9 +65,11 @@ class Search:
         if early:
             time.sleep(draw.uniform(*EARLY_S))
         else:
+            self._wait_for_work(len(before), 1)
+        self.seen += trees_below([identify(driver.pid)])
+        if not early:
             self._wait_for_work(len(before), draw.randint(*RECORDS))
             time.sleep(draw.uniform(*DELAY_S))
-        self.seen += trees_below([identify(driver.pid)])
         driver.kill()
         output = driver.communicate()[0]
         after = self.records

@@ -47,10 +47,10 @@ def assert_gone(pids: list[int], within_s: float) -> None:
         time.sleep(0.2)
 
 
-def assert_all_there(paths: StudyPaths, trials: int) -> None:
+def assert_all_there(paths: StudyPaths, trials: int, **settings: float) -> None:
     """The study is over; of its trials one diverged, as it had to."""
     records = read_journal(paths.journal)
-    assert_sound(records, SearchConfig(trials=trials, epochs=9, grace=1, reduction=3))
+    assert_sound(records, SearchConfig(trials=trials, epochs=9, grace=1, reduction=3, **settings))
     state = fold(records)[3]
     assert (state.status, state.reason) == ("failed", "DIVERGED")
 
@@ -161,4 +161,4 @@ def test_a_spent_budget_ends_a_search_which_goes_on_with_a_larger_one(tmp_path: 
         assert driver.returncode == 0, output
         stopped = [t for t in fold(read_journal(paths.journal)).values() if t.reason == "BUDGET"]
         assert bool(stopped) == (gpu_hours == "0.003"), output
-    assert_all_there(paths, 8)
+    assert_all_there(paths, 8, gpu_hours=1)
