@@ -3,7 +3,7 @@
 The training function resumes as the real one does: it reports what it had done before, then goes on. The
 variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`);
 GPU_HOURS is the study's budget, CONFIRM how many of its best are run again, SHARE the part of all epochs that
-it may train, WORKERS how many train at a time.
+it may train, WORKERS how many train at a time, STUDIES the names of the studies.
 """
 
 import errno
@@ -77,9 +77,12 @@ def main() -> None:
     experiment = Experiment.model_validate(
         {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH, **limit}}
     )
-    plan = Plan(Workspace(runs), "s", experiment, "smoke", workers, data, ())
-    with LocalRay(plan.workers) as here:
-        carry_out([plan], partial(fit, pause=pause), here)
+    plans = [
+        Plan(Workspace(runs), name, experiment, "smoke", workers, data, ())
+        for name in os.environ.get("STUDIES", "s").split()
+    ]
+    with LocalRay(workers) as here:
+        carry_out(plans, partial(fit, pause=pause), here)
 
 
 if __name__ == "__main__":

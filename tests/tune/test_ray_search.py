@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from pipeline.cli import EXIT_DISK
@@ -162,3 +163,26 @@ def test_a_spent_budget_ends_a_search_which_goes_on_with_a_larger_one(tmp_path: 
         stopped = [t for t in fold(read_journal(paths.journal)).values() if t.reason == "BUDGET"]
         assert bool(stopped) == (gpu_hours == "0.003"), output
     assert_all_there(paths, 8, gpu_hours=1)
+
+
+def test_studies_at_the_same_time_survive_their_driver_and_end_in_one_table(
+    tmp_path: Path, data: Path
+) -> None:
+    names = ("first", "second", "third")
+    studies = [Workspace(tmp_path).study(name) for name in names]
+    driver = start(tmp_path, data, trials=4, pause=0.3, STUDIES=" ".join(names), GPU_HOURS="1")
+    for paths in studies:
+        wait_for_epochs(paths, 2)
+    driver.kill()
+    driver.wait()
+    again = start(tmp_path, data, trials=4, pause=0.05, STUDIES=" ".join(names), GPU_HOURS="1")
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    for paths in studies:
+        assert_all_there(paths, 4, gpu_hours=1)
+    table = [line for line in output.splitlines() if " mm: trial " in line]
+    assert sorted(line.split()[0] for line in table) == sorted(names)
+    assert "third  trial 3    failed, DIVERGED" in output
+    times = [[r.time for r in read_journal(p.journal) if isinstance(r, Epoch)] for p in studies]
+    assert max(map(min, times)) < min(map(max, times)), "one after the other"
+    assert set(pd.read_csv(tmp_path / "leaderboard.csv")["study"]) == set(names)
