@@ -55,6 +55,12 @@ class DivergedError(PipelineError):
     reason = "DIVERGED"
 
 
+class MemoryLimitError(PipelineError):
+    """Not even the smallest piece of a batch fits into the memory."""
+
+    reason = "CUDA_OOM"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the known one that resembles it, if any does."""
     return "".join(f"; did you mean {match!r}?" for match in get_close_matches(name, list(known), n=1))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.errors import MemoryLimitError
 from pipeline.paths import write_text_atomically
 
 SMALLEST_PIECE = 2  # BatchNorm cannot train on one sample
@@ -32,6 +33,15 @@ def piece_sizes(count: int, largest: int) -> list[int]:
 def smaller(largest: int) -> int | None:
     """The next size to try after `largest` did not fit: half of it; None below two."""
     return None if largest <= SMALLEST_PIECE else max(SMALLEST_PIECE, math.ceil(largest / 2))
+
+
+def nothing_fits(size: int, device: str, error: BaseException) -> MemoryLimitError:
+    """What is left to say when the smallest piece, of images of so many pixels a side, met `error`."""
+    found = str(error).partition("\n")[0]
+    return MemoryLimitError(
+        f"not even {SMALLEST_PIECE} samples of {size} pixels a side fit into the memory of {device}; "
+        f"a smaller network, smaller images or a larger GPU would do ({found})"
+    )
 
 
 class NormMomentum:

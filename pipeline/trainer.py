@@ -25,7 +25,7 @@ from pipeline.errors import DamagedCheckpointError, DivergedError, InterruptedRu
 from pipeline.gpumemory import free_gpu_memory
 from pipeline.meter import REMEDY, Meter, refuse_explosion
 from pipeline.metrics import SquaredError
-from pipeline.microbatch import MemoryHints, smaller
+from pipeline.microbatch import MemoryHints, nothing_fits, smaller
 from pipeline.models import arch, build, set_output_mean
 from pipeline.optim import build_optimizer
 from pipeline.progress import EpochRecord, Progress
@@ -212,7 +212,7 @@ class Trainer:
         model.eval()
         error = SquaredError(self.device)
         with torch.inference_mode():
-            for rows in eval_batches(len(self.validation), self.config.train.batch_size):
+            for rows in eval_batches(len(self.validation), self.micro_batch):
                 batch = self.validation.batch(rows)
                 error.add(self.stepper.predict(batch, model), batch.labels())
         rmse = error.rmse_m()
@@ -274,7 +274,7 @@ def train_in_memory(
 ) -> Progress:
     """Trains a run to its end; where memory runs out, it goes on from the last checkpoint in smaller pieces.
 
-    Raises torch.OutOfMemoryError if not even the smallest piece fits.
+    Raises MemoryLimitError if not even the smallest piece fits.
     """
     largest: int | None = None
     while True:
@@ -282,10 +282,10 @@ def train_in_memory(
         try:
             trainer.train(on_epoch, asked_to_stop)
             return trainer.state.progress
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             largest = smaller(trainer.micro_batch)
             if largest is None:
-                raise
+                raise nothing_fits(trainer.preprocess.height, device_name(device), error) from error
         print(
             f"out of memory with {trainer.micro_batch} samples; going on with {largest} at once",
             file=sys.stderr,

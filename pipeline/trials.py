@@ -133,6 +133,16 @@ def advance(trials: dict[int, TrialState], record: Record) -> TrialState | None:
     return None
 
 
+def in_line(records: Iterable[Record]) -> list[int]:
+    """Every trial, in the order in which they last began to wait for a worker."""
+    line: dict[int, None] = {}
+    for record in records:
+        if isinstance(record, Drawn | Lost | Revived | Resumed):
+            line.pop(record.trial, None)
+            line[record.trial] = None
+    return list(line)
+
+
 def _known(trials: dict[int, TrialState], number: int) -> TrialState:
     if number not in trials:
         raise StudyError(f"the journal speaks of trial {number}, which was never drawn: it is damaged")

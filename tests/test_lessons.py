@@ -30,6 +30,8 @@ LESSONS = {
         "pipeline/test_microbatch.py::"
         "test_a_run_that_does_not_fit_goes_on_in_pieces_with_the_batch_that_was_asked_for",
         "pipeline/test_microbatch.py::test_the_size_that_fitted_is_remembered_for_the_next_run",
+        "tune/test_memory_limit.py::"
+        "test_a_third_of_the_settings_exceeds_the_memory_and_every_trial_trains_the_batch_it_was_given",
         "pipeline/test_microbatch.py::test_without_batchnorm_gradients_equal_those_of_the_whole_batch",
     ],
     "the space missed the known good learning rates, and drew whole numbers as fractions": [
@@ -40,7 +42,8 @@ LESSONS = {
     ],
     "a search that could not end in its time stopped nothing early and left no result": [
         "tune/test_asha.py::test_the_first_at_a_rung_goes_on_and_then_only_the_better_ones",
-        "tune/test_study.py::test_killed_again_and_again_it_still_ends_with_every_trial",
+        "tune/test_restart.py::test_with_one_worker_any_number_of_kills_changes_nothing",
+        "tune/test_kills.py::test_with_four_workers_the_journal_tells_every_decision_after_twenty_kills",
         "pipeline/test_leaderboard.py::test_best_yaml_names_the_winner_and_the_final_run_takes_it_over",
         "test_end_to_end.py::test_a_search_killed_again_and_again_accounts_for_every_trial",
     ],

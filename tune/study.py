@@ -27,7 +27,7 @@ from pipeline.records import (
     Started,
     seconds_now,
 )
-from pipeline.trials import TrialState, advance
+from pipeline.trials import TrialState, advance, in_line
 from tune.asha import Rungs
 from tune.budget import Budget
 from tune.failures import FalseStarts, is_counted, is_known_loss, is_tried_again, may_pass, refuse_hopeless
@@ -83,7 +83,7 @@ class Study:
         self._rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
             self._absorb(record)
-        self._waiting = [trial.number for trial in self.trials.values() if trial.unfinished]
+        self._waiting = [number for number in in_line(records) if self.trials[number].unfinished]
         self._waiting += self._supply.resumable(self.trials)
         if not records:
             self._write(Begun(study=name))

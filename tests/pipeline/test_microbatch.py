@@ -10,6 +10,7 @@ from pipeline.configfile import validated
 from pipeline.data.dataset import Samples
 from pipeline.data.pack import open_pack
 from pipeline.data.transforms import Preprocess
+from pipeline.errors import MemoryLimitError
 from pipeline.microbatch import MemoryHints, NormMomentum, piece_sizes, smaller
 from pipeline.models import build
 from pipeline.optim import build_optimizer
@@ -19,6 +20,7 @@ from pipeline.runrecord import read_epochs
 from pipeline.state import TrainState
 from pipeline.stepper import Stepper
 from pipeline.train import fit
+from tests.memory import memory_for
 
 CPU = torch.device("cpu")
 BATCH = 32
@@ -105,29 +107,6 @@ def test_with_batchnorm_gradients_differ_as_each_piece_is_normalised_by_itself(
     assert 1e-4 < difference(pieces, whole["resnet50"][0], piece_sizes(BATCH, micro_batch)) < most
 
 
-@pytest.fixture
-def memory_for():
-    """Makes networks run out of memory above so many images, as a GPU would, wherever they are called."""
-    handles = []
-
-    def limit(images):
-        def check(module, inputs):
-            image = inputs[0] if inputs else None
-            if (
-                module.training
-                and isinstance(image, torch.Tensor)
-                and image.shape[1:2] == (12,)
-                and len(image) > images
-            ):
-                raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
-
-        handles.append(torch.nn.modules.module.register_module_forward_pre_hook(check))
-
-    yield limit
-    for handle in handles:
-        handle.remove()
-
-
 def config(batch_size=9):
     tree = {
         "model": {"name": "convnext", "small": True},
@@ -137,30 +116,28 @@ def config(batch_size=9):
     return validated(RunConfig, tree)
 
 
-def test_a_run_that_does_not_fit_goes_on_in_pieces_with_the_batch_that_was_asked_for(
-    blobs, tmp_path, memory_for
-):
+def test_a_run_that_does_not_fit_goes_on_in_pieces_with_the_batch_that_was_asked_for(blobs, tmp_path):
     whole = fit(config(), blobs, RunPaths(tmp_path / "whole/run"))
-    memory_for(3)
     paths = RunPaths(tmp_path / "small/run")
-    pieces = fit(config(), blobs, paths)
+    with memory_for(3):
+        pieces = fit(config(), blobs, paths)
     assert [record.micro_batch for record in read_epochs(paths)] == [3, 3]
     assert pieces.rmse == pytest.approx(whole.rmse, rel=1e-3)  # ConvNeXt has no BatchNorm
     assert list(json.loads(paths.memory_hints.read_text()).values()) == [3]
 
 
-def test_the_size_that_fitted_is_remembered_for_the_next_run(blobs, tmp_path, memory_for, capsys):
-    memory_for(3)
-    fit(config(), blobs, RunPaths(tmp_path / "one"))
-    assert capsys.readouterr().err.count("out of memory") == 2  # with 9 and with 5 at once
-    fit(config(batch_size=8), blobs, RunPaths(tmp_path / "two"))
+def test_the_size_that_fitted_is_remembered_for_the_next_run(blobs, tmp_path, capsys):
+    with memory_for(3):
+        fit(config(), blobs, RunPaths(tmp_path / "one"))
+        assert capsys.readouterr().err.count("out of memory") == 2  # with 9 and with 5 at once
+        fit(config(batch_size=8), blobs, RunPaths(tmp_path / "two"))
     assert "out of memory" not in capsys.readouterr().err
 
 
-def test_a_run_of_which_not_even_two_images_fit_fails_with_the_reason(blobs, tmp_path, memory_for):
-    memory_for(1)
+def test_a_run_of_which_not_even_two_images_fit_fails_with_the_reason(blobs, tmp_path):
     paths = RunPaths(tmp_path / "run")
-    with pytest.raises(torch.OutOfMemoryError):
+    said = "not even 2 samples of 64 pixels a side fit into the memory of cpu; a smaller network"
+    with memory_for(1), pytest.raises(MemoryLimitError, match=said):
         fit(config(), blobs, paths)
     assert json.loads(paths.outcome.read_text())["reason"] == "CUDA_OOM"
 

@@ -1,13 +1,26 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import StudyError
 from pipeline.jsonl import read_jsonl
-from pipeline.records import Begun, Drawn, Ended, Epoch, Lost, Record, Started, Warm, read_journal, record_of
-from pipeline.trials import fold
+from pipeline.records import (
+    Begun,
+    Drawn,
+    Ended,
+    Epoch,
+    Lost,
+    Record,
+    Revived,
+    Started,
+    Warm,
+    read_journal,
+    record_of,
+)
+from pipeline.trials import fold, in_line
 
 
 def epoch(number: int, rmse: float, decision: str = "continue", rung: int | None = None) -> Record:
@@ -151,3 +164,11 @@ def test_a_record_of_an_unknown_trial_is_refused() -> None:
 
 def test_epoch_is_constructed_with_all_its_fields() -> None:
     assert isinstance(epoch(1, 0.1), Epoch)
+
+
+def test_trials_stand_in_line_by_when_they_last_began_to_wait() -> None:
+    first, second, third = (replace(DRAWN, trial=number) for number in (0, 1, 2))
+    begun = [first, second, replace(STARTED, trial=0), third]
+    assert in_line(begun) == [0, 1, 2]
+    assert in_line([*begun, Lost(trial=0, attempt=1, message="gone")]) == [1, 2, 0]
+    assert in_line([*begun, epoch(1, 0.004, "stop"), Revived(trial=0, to_end=True)]) == [1, 2, 0]

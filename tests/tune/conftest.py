@@ -2,15 +2,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.config import Experiment
+from pipeline.data.pack import PackWriter, Sample
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Record
 from tune.journal import Journal
 from tune.study import Study
 
 SPACE = {"train.lr": {"log_uniform": (1e-4, 1e-2)}, "train.batch_size": {"choice": (8, 16)}}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest packed data set; nobody looks at it."""
+    root, generator = tmp_path_factory.mktemp("data") / "pack", np.random.default_rng(0)
+    with PackWriter(root, {"train": 2, "test": 1}, 32, 32, ("train",), "made up") as writer:
+        for split, index in (("train", 0), ("train", 1), ("test", 0)):
+            rgb = generator.integers(0, 255, (9, 32, 32), dtype=np.uint8)
+            depth = generator.integers(300, 900, (3, 32, 32), dtype=np.uint16)
+            label = generator.normal(size=12) if split == "train" else None
+            writer.write(split, index, Sample(rgb, depth, index, label))
+    return root
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 The training function resumes as the real one does: it reports what it had done before, then goes on. The
 variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`) or
-a mistake in the code (`code`). GPU_HOURS is the study's budget, CONFIRM how many of its best are run again.
+a mistake in the code (`code`); GPU_HOURS is the study's budget, CONFIRM how many of its best are run again,
+SHARE the part of all epochs that it may train, WORKERS how many train at a time, STUDIES the
+names of the studies.
 """
 
 import errno
 import os
-import random
 import sys
 import time
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from pathlib import Path
 from pipeline import cli
 from pipeline.config import Experiment, RunConfig
 from pipeline.errors import DivergedError, InterruptedRunError
-from pipeline.paths import RunPaths, Workspace
+from pipeline.paths import RunPaths, Workspace, write_text_atomically
 from pipeline.provenance import Purpose
 from pipeline.train import Report
+from tests.tune.standin import curve
 from tune.driver import carry_out
 from tune.local_ray import LocalRay
 from tune.place import Workers
@@ -45,19 +47,18 @@ def fit(
     paths.root.mkdir(parents=True, exist_ok=True)
     meet_fault(int(paths.root.name), attempt)
     done = int(paths.latest.read_text()) if paths.latest.exists() else 0
-    quality = random.Random(config.hash()).uniform(2e-3, 8e-3)
     try:
         for epoch in range(1, config.train.epochs + 1):
             if epoch > done:
                 time.sleep(pause)
-                paths.latest.write_text(str(epoch))
+                write_text_atomically(paths.latest, str(epoch))
                 if asked_to_stop():
                     raise InterruptedRunError("saved")
             if paths.root.name == f"{DIVERGING_TRIAL:04d}":
                 raise DivergedError("the loss is nan at step 5; lower train.lr")
-            report(epoch=epoch, rmse=quality * (1 + 1 / epoch), seconds=pause)
+            report(epoch=epoch, rmse=curve(config, epoch), seconds=pause)
     finally:
-        time.sleep(FLUSH_S)  # the best weights take their time
+        time.sleep(min(FLUSH_S, pause))  # the best weights take their time
         paths.best.write_text(str(attempt))
 
 
@@ -74,12 +75,17 @@ def meet_fault(trial: int, attempt: int) -> None:
 def main() -> None:
     runs, data, trials, pause = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     limit = {"gpu_hours": os.environ.get("GPU_HOURS"), "confirm": os.environ.get("CONFIRM", 0)}
+    limit |= {"share": os.environ["SHARE"]} if "SHARE" in os.environ else {}
+    workers = Workers(int(os.environ.get("WORKERS", 2)), 1)
     experiment = Experiment.model_validate(
         {"model": {"name": "resnet50"}, "search": {"trials": trials, **SEARCH, **limit}}
     )
-    plan = Plan(Workspace(runs), "s", experiment, "smoke", Workers(2, 1), data, ())
-    with LocalRay(plan.workers) as here:
-        carry_out([plan], partial(fit, pause=pause), here)
+    plans = [
+        Plan(Workspace(runs), name, experiment, "smoke", workers, data, ())
+        for name in os.environ.get("STUDIES", "s").split()
+    ]
+    with LocalRay(workers) as here:
+        carry_out(plans, partial(fit, pause=pause), here)
 
 
 if __name__ == "__main__":

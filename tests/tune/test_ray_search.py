@@ -1,56 +1,26 @@
 """Real searches: Ray, processes, signals; training is a stand-in."""
 
 import os
-import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline.cli import EXIT_DISK, EXIT_USER_ERROR
-from pipeline.data.pack import PackWriter, Sample
+from pipeline.config import SearchConfig
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Ended, Epoch, Lost, Started, read_journal
 from pipeline.trials import fold
-from tune.asha import Rungs
+from tests.tune.drivers import start
+from tests.tune.soundness import assert_sound
 from tune.journal import is_driven, read_driver
 
 pytestmark = pytest.mark.end_to_end
 
-ROOT = Path(__file__).parents[2]
-DRIVER = Path(__file__).with_name("standin_driver.py")
 START_UP_S = 120.0
-AGENTS_LEAVE_S = 120.0  # Ray's workers end at once with a killed driver, two idle helpers after a minute
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """The smallest packed data set; nobody looks at it."""
-    root, generator = tmp_path / "pack", np.random.default_rng(0)
-    with PackWriter(root, {"train": 2, "test": 1}, 32, 32, ("train",), "made up") as writer:
-        for split, index in (("train", 0), ("train", 1), ("test", 0)):
-            rgb = generator.integers(0, 255, (9, 32, 32), dtype=np.uint8)
-            depth = generator.integers(300, 900, (3, 32, 32), dtype=np.uint16)
-            label = generator.normal(size=12) if split == "train" else None
-            writer.write(split, index, Sample(rgb, depth, index, label))
-    return root
-
-
-def start(
-    runs: Path, data: Path, trials: int, pause: float, fault: str = "", **variables: str
-) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "FAULT": fault} | variables
-    return subprocess.Popen(
-        [sys.executable, str(DRIVER), str(runs), str(data), str(trials), str(pause)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
 
 
 def wait_for_epochs(paths: StudyPaths, count: int) -> None:
@@ -78,23 +48,12 @@ def assert_gone(pids: list[int], within_s: float) -> None:
         time.sleep(0.2)
 
 
-def assert_sound(paths: StudyPaths, trials: int) -> None:
+def assert_all_there(paths: StudyPaths, trials: int, **settings: float) -> None:
+    """The study is over; of its trials one diverged, as it had to."""
     records = read_journal(paths.journal)
-    states = fold(records)
-    assert sorted(states) == list(range(trials))
-    assert not any(state.unfinished for state in states.values())
-    assert (states[3].status, states[3].reason) == ("failed", "DIVERGED")
-    epochs = [record for record in records if isinstance(record, Epoch)]
-    assert len({(record.trial, record.epoch) for record in epochs}) == len(epochs)
-    final = (r for r in records if isinstance(r, Ended) and r.reason != "BUDGET")
-    ends = [record.trial for record in final]
-    assert len(set(ends)) == len(ends)
-    rungs = Rungs(9, 1, 3)
-    for record in records:
-        if isinstance(record, Epoch):
-            verdict = rungs.decide(record.trial, record.epoch, record.rmse)
-            assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
-        rungs.take(record)
+    assert_sound(records, SearchConfig(trials=trials, epochs=9, grace=1, reduction=3, **settings))
+    state = fold(records)[3]
+    assert (state.status, state.reason) == ("failed", "DIVERGED")
 
 
 def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) -> None:
@@ -102,7 +61,7 @@ def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) ->
     first = start(tmp_path, data, trials=8, pause=0.05)
     output = first.communicate()[0]
     assert first.returncode == 0, output
-    assert_sound(paths, 8)
+    assert_all_there(paths, 8)
     assert "starts with the configured setting: lr 0.001, batch_size 32" in output
     assert "failed, DIVERGED: the loss is nan at step 5; lower train.lr" in output
     assert f"next         python -m pipeline.final --runs {tmp_path}" in output
@@ -139,24 +98,6 @@ def test_ctrl_c_ends_it_in_seconds_and_leaves_nothing(tmp_path: Path, data: Path
     assert not scratch.exists()
 
 
-def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(tmp_path: Path, data: Path) -> None:
-    paths, draw, trials = Workspace(tmp_path).study("s"), random.Random(0), 8
-    children: list[int] = []
-    for _ in range(2):
-        driver = start(tmp_path, data, trials, pause=0.3)
-        wait_for_epochs(paths, sum(isinstance(r, Epoch) for r in read_journal(paths.journal)) + 1)
-        time.sleep(draw.uniform(0.0, 2.0))
-        children += children_of(driver.pid)
-        driver.kill()
-        driver.wait()
-        assert not is_driven(paths)
-    last = start(tmp_path, data, trials, pause=0.05)
-    output = last.communicate()[0]
-    assert last.returncode == 0, output
-    assert_sound(paths, trials)
-    assert_gone(children, within_s=AGENTS_LEAVE_S)
-
-
 def test_a_killed_worker_costs_an_attempt_and_nothing_else(tmp_path: Path, data: Path) -> None:
     paths = Workspace(tmp_path).study("s")
     driver = start(tmp_path, data, trials=4, pause=0.3)
@@ -167,7 +108,7 @@ def test_a_killed_worker_costs_an_attempt_and_nothing_else(tmp_path: Path, data:
     assert driver.returncode == 0, output
     assert "lost its worker" in output
     assert fold(read_journal(paths.journal))[running.number].losses == 1
-    assert_sound(paths, 4)
+    assert_all_there(paths, 4)
 
 
 def test_a_worker_that_is_told_to_leave_saves_its_trial_which_is_not_held_against_it(
@@ -183,7 +124,7 @@ def test_a_worker_that_is_told_to_leave_saves_its_trial_which_is_not_held_agains
     (lost,) = (record for record in read_journal(paths.journal) if isinstance(record, Lost))
     assert (lost.trial, lost.counted, lost.message) == (running.number, False, "saved")
     assert lost.reason == "PREEMPTED"
-    assert_sound(paths, 4)
+    assert_all_there(paths, 4)
 
 
 def test_a_worker_that_cannot_use_its_gpu_any_more_is_replaced(tmp_path: Path, data: Path) -> None:
@@ -191,7 +132,7 @@ def test_a_worker_that_cannot_use_its_gpu_any_more_is_replaced(tmp_path: Path, d
     driver = start(tmp_path, data, trials=4, pause=0.05, fault="gpu")
     output = driver.communicate()[0]
     assert driver.returncode == 0, output
-    assert_sound(paths, 4)
+    assert_all_there(paths, 4)
     (lost,) = (record for record in read_journal(paths.journal) if isinstance(record, Lost))
     assert "CUDA error: an illegal memory access" in lost.message
     trials = fold(read_journal(paths.journal))
@@ -211,7 +152,7 @@ def test_a_full_disk_ends_the_search_which_then_goes_on_with_every_trial(tmp_pat
     again = start(tmp_path, data, trials=6, pause=0.05)
     output = again.communicate()[0]
     assert again.returncode == 0, output
-    assert_sound(paths, 6)
+    assert_all_there(paths, 6)
 
 
 def test_a_mistake_in_the_code_ends_the_search_with_its_traceback_told_once(
@@ -240,4 +181,27 @@ def test_a_spent_budget_ends_a_search_which_goes_on_with_a_larger_one(tmp_path: 
         assert driver.returncode == 0, output
         stopped = [t for t in fold(read_journal(paths.journal)).values() if t.reason == "BUDGET"]
         assert bool(stopped) == (gpu_hours == "0.003"), output
-    assert_sound(paths, 8)
+    assert_all_there(paths, 8, gpu_hours=1)
+
+
+def test_studies_at_the_same_time_survive_their_driver_and_end_in_one_table(
+    tmp_path: Path, data: Path
+) -> None:
+    names = ("first", "second", "third")
+    studies = [Workspace(tmp_path).study(name) for name in names]
+    driver = start(tmp_path, data, trials=4, pause=0.3, STUDIES=" ".join(names), GPU_HOURS="1")
+    for paths in studies:
+        wait_for_epochs(paths, 2)
+    driver.kill()
+    driver.wait()
+    again = start(tmp_path, data, trials=4, pause=0.05, STUDIES=" ".join(names), GPU_HOURS="1")
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    for paths in studies:
+        assert_all_there(paths, 4, gpu_hours=1)
+    table = [line for line in output.splitlines() if " mm: trial " in line]
+    assert sorted(line.split()[0] for line in table) == sorted(names)
+    assert "third  trial 3    failed, DIVERGED" in output
+    times = [[r.time for r in read_journal(p.journal) if isinstance(r, Epoch)] for p in studies]
+    assert max(map(min, times)) < min(map(max, times)), "one after the other"
+    assert set(pd.read_csv(tmp_path / "leaderboard.csv")["study"]) == set(names)

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Experiment
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
-from pipeline.records import Epoch, Record, Revived, read_journal
-from pipeline.trials import fold
-from tune.asha import Rungs
-from tune.chances import Chances
+from pipeline.records import Record, Revived, read_journal
+from tests.tune.soundness import assert_sound
 from tune.failures import MAX_FRUITLESS, MAX_LOSSES
 from tune.journal import Journal
 from tune.study import Assignment, Study
@@ -39,35 +36,11 @@ def run(study: Study, workers: int = 2) -> None:
             at_work.append((assignment, epoch + 1))
 
 
-def assert_sound(paths: StudyPaths, experiment: Experiment) -> None:
-    """Every trial accounted for, no epoch twice, every decision as a replay of the journal makes it."""
-    records = read_journal(paths.journal)
-    trials = fold(records)
-    assert sorted(trials) == list(range(experiment.search.trials))
-    assert {trial.status for trial in trials.values()} <= {"completed", "stopped"}
-    epochs = [record for record in records if isinstance(record, Epoch)]
-    assert len({(record.trial, record.epoch) for record in epochs}) == len(epochs)
-    rungs, chances = Rungs.of(experiment.search), Chances(experiment.search)
-    for record in records:
-        if isinstance(record, Epoch):
-            verdict = rungs.decide(record.trial, record.epoch, record.rmse)
-            assert (verdict.decision, verdict.rung) == (record.decision, record.rung)
-        if isinstance(record, Revived):
-            chance = chances.next()
-            assert chance is not None
-            assert (chance.trial, chance.to_end) == (record.trial, record.to_end)
-        rungs.take(record)
-        chances.take(record)
-    for trial in trials.values():
-        assert sorted(trial.epochs) == list(range(1, len(trial.epochs) + 1))
-        assert trial.status == "stopped" or len(trial.epochs) == experiment.search.epochs
-
-
 def test_a_study_runs_to_its_end(open_study: OpenStudy, paths: StudyPaths) -> None:
     study, journal = open_study()
     run(study)
     journal.close()
-    assert_sound(paths, study.experiment)
+    assert_sound(read_journal(paths.journal), study.experiment.search)
     assert study.trials[0].source == "configured"
     assert {"completed", "stopped"} == {trial.status for trial in study.trials.values()}
 
@@ -83,64 +56,15 @@ def test_a_trial_is_trained_for_the_studys_epochs_with_its_own_seed(open_study: 
     assert first.config.seed != second.config.seed
 
 
-@pytest.mark.parametrize(("trials", "share"), [(4, 0.25), (2, 0.8)])
-def test_a_journal_cut_anywhere_is_finished_by_the_next_driver(
-    open_study: OpenStudy, paths: StudyPaths, trials: int, share: float
-) -> None:
-    study, journal = open_study(trials=trials, share=share)
-    run(study)
-    journal.close()
-    lines = paths.journal.read_bytes().splitlines(keepends=True)
-    for whole in range(len(lines)):
-        torn = lines[whole][: len(lines[whole]) // 2] if whole % 2 else b""
-        paths.journal.write_bytes(b"".join(lines[:whole]) + torn)
-        study, journal = open_study(trials=trials, share=share)
-        run(study)
-        journal.close()
-        assert_sound(paths, study.experiment)
-
-
 def test_stopped_trials_go_on_with_what_is_left_of_the_share(
     open_study: OpenStudy, paths: StudyPaths
 ) -> None:
     study, journal = open_study(share=1)
     run(study)
     journal.close()
-    assert_sound(paths, study.experiment)
+    assert_sound(read_journal(paths.journal), study.experiment.search)
     assert {trial.status for trial in study.trials.values()} == {"completed"}
     assert any(isinstance(record, Revived) for record in read_journal(paths.journal))
-
-
-def test_killed_again_and_again_it_still_ends_with_every_trial(
-    open_study: OpenStudy, paths: StudyPaths
-) -> None:
-    draw = random.Random(0)
-    for _ in range(60):
-        study, journal = open_study(trials=8, listen=killer(draw.randrange(1, 12)))
-        try:
-            run(study, workers=3)
-            break
-        except KilledError:
-            continue
-        finally:
-            journal.close()
-    assert study.complete
-    assert_sound(paths, study.experiment)
-
-
-class KilledError(Exception):
-    """The driver dies right after a record reached the disk."""
-
-
-def killer(records: int) -> Callable[[Study, Record], None]:
-    left = [records]
-
-    def count(study: Study, record: Record) -> None:
-        left[0] -= 1
-        if not left[0] and not study.complete:
-            raise KilledError
-
-    return count
 
 
 def test_unfinished_trials_come_first_with_their_own_values(open_study: OpenStudy) -> None:
@@ -338,7 +262,7 @@ def test_more_trials_can_be_asked_for_later(open_study: OpenStudy, paths: StudyP
         study, journal = open_study(trials=trials)
         run(study)
         journal.close()
-    assert_sound(paths, study.experiment)
+    assert_sound(read_journal(paths.journal), study.experiment.search)
 
 
 def test_a_record_is_on_disk_when_the_listener_hears_of_it(paths: StudyPaths, open_study: OpenStudy) -> None:

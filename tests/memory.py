@@ -1,0 +1,24 @@
+"""A memory that holds so many images: the one thing about a GPU that the tests have to make up."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def memory_for(images: int) -> Iterator[None]:
+    """Networks run out of memory above so many images, as on a GPU, wherever they are called."""
+
+    def check(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
+        image = inputs[0] if inputs else None
+        is_batch = isinstance(image, torch.Tensor) and image.shape[1:2] == (12,)
+        if is_batch and len(image) > images:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
