@@ -89,7 +89,7 @@ def assert_sound(paths: StudyPaths, trials: int) -> None:
     final = (r for r in records if isinstance(r, Ended) and r.reason != "BUDGET")
     ends = [record.trial for record in final]
     assert len(set(ends)) == len(ends)
-    rungs = Rungs(9, 1, 3)
+    rungs = Rungs(9, 1, 3, overtaking=True)
     for record in records:
         if isinstance(record, Epoch):
             verdict = rungs.decide(record.trial, record.epoch, record.rmse)
