@@ -5,8 +5,8 @@
 
 The tables: the shipped one, the made-up families, further ones by --curves. "ray-asha, best" is no policy
 but the best that any of 18 settings of Ray's scheduler (GRID) reached in that column, each column by itself:
-chosen in hindsight, which nobody can do in a search. 30 seeds on the six tables take about half an hour of
-one core, three quarters of it TPE's, which --no-tpe leaves out.
+chosen in hindsight, which nobody can do in a search. 30 seeds with one number of workers take a table half a
+minute of a core, and another minute or two for TPE, which --no-tpe leaves out.
 """
 
 from __future__ import annotations
