@@ -112,8 +112,8 @@ def test_trials_that_have_yet_to_reach_the_second_rung_count_as_well(last: Epoch
     assert (Chances.from_journal(search(chances=1), records).next() is not None) == given
 
 
-@pytest.mark.parametrize(("lowest", "by_lot"), [(0.1, 0.9), (0.7, 0.2)])
-def test_lots_get_nearly_all_while_the_best_was_found_by_lot(lowest: float, by_lot: float) -> None:
+@pytest.mark.parametrize(("lowest", "by_lot"), [(0.1, 0.67), (0.7, 0.2)])
+def test_lots_get_most_while_the_best_was_found_by_lot(lowest: float, by_lot: float) -> None:
     """Trial 0 is the first by lot, when a tenth of the study is spent."""
     many = SearchConfig(trials=100, epochs=9, grace=1, share=1, chances=100)
     chances = Chances(many)

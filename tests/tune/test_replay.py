@@ -18,6 +18,7 @@ from tune.simulate import Cluster, Find, Simulation, Trace
 
 ONE = Cluster(1)
 SHIPPED = Path(__file__).with_name("data") / "curves.csv"
+RESNET = SHIPPED.with_name("resnet50.csv")
 
 
 def some_table(settings: int = 40, epochs: int = 9, seed: int = 0) -> Table:
@@ -125,10 +126,13 @@ def test_ten_thousand_workers_are_no_trouble() -> None:
     assert len(trace.finds) > 0
 
 
-@pytest.mark.parametrize("workers", [1, 8, 100, 10_000])
-def test_the_shipped_table_is_searched_well(workers: int) -> None:
+@pytest.mark.parametrize(
+    ("table", "workers"),
+    [(SHIPPED, 1), (SHIPPED, 8), (SHIPPED, 100), (SHIPPED, 10_000), (RESNET, 8), (RESNET, 100)],
+)
+def test_the_shipped_tables_are_searched_well(table: Path, workers: int) -> None:
     """The claims of the README, over fewer seeds."""
-    row = play(policy("asha:share=0.5"), read_table(SHIPPED), Cluster(workers), seeds=5)
+    row = play(policy("asha:share=0.5"), read_table(table), Cluster(workers), seeds=5)
     assert (row.lost_at_half, row.missed_at_half) == (0, 0)
     assert row.regret[1 / 4] <= 0.01
 
