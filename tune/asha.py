@@ -2,7 +2,12 @@
 
 Ray Tune has the same scheduler, but keeps its rungs in memory only and forgets them when a search is
 restored. These rungs can be rebuilt from the journal, replayed and tested on their own; that they decide as
-Ray's do is a test. No Ray here.
+Ray's do is a test.
+
+Where stopped trials get second chances, a trial that survived a rung is stopped between rungs once others
+have overtaken it there. Where hundreds of trials start together, those with the shortest epochs are judged
+first, among few, and every better one that comes later survives too: on 10,000 workers twice as many of
+the shipped table's settings passed the last rung as on 8. Chosen by replay; see the README. No Ray here.
 """
 
 from __future__ import annotations
@@ -32,11 +37,11 @@ class Rung:
     """The trials judged at one epoch: their scores (minus the RMSE in metres), ascending."""
 
     scores: list[float] = field(default_factory=list)
-    trials: set[int] = field(default_factory=set)
+    trials: dict[int, float] = field(default_factory=dict)  # the same, by trial
 
     def add(self, trial: int, score: float) -> None:
         """Enters a trial in O(log n)."""
-        self.trials.add(trial)
+        self.trials[trial] = score
         insort(self.scores, score)
 
 
@@ -45,19 +50,21 @@ class Rungs:
 
     A trial survives a rung if it scores at least the (1 - 1/reduction) quantile of those that were there
     before it; the first one survives. A trial whose RMSE is not finite does not, and is not entered.
+    With `overtaking`, one that survived is stopped at a later epoch once it would not survive any more.
     """
 
-    def __init__(self, epochs: int, grace: int, reduction: int) -> None:
+    def __init__(self, epochs: int, grace: int, reduction: int, overtaking: bool = False) -> None:
         self.milestones = milestones(epochs, grace, reduction)
-        self._reduction = reduction
+        self._epochs, self._reduction, self._overtaking = epochs, reduction, overtaking
         self._rungs = {epoch: Rung() for epoch in self.milestones}
         self._spared: set[int] = set()
         self._exempt: set[int] = set()
+        self._survived: dict[int, int] = {}  # trial: the epoch of the rung that let it go on
 
     @classmethod
     def of(cls, search: SearchConfig) -> Rungs:
-        """Empty rungs where a study's configuration puts them."""
-        return cls(search.epochs, search.first_rung, search.reduction)
+        """Empty rungs where a configuration puts them; overtaking counts where stopped is not gone."""
+        return cls(search.epochs, search.first_rung, search.reduction, overtaking=search.share > 0)
 
     @classmethod
     def from_journal(cls, search: SearchConfig, records: Iterable[Record]) -> Rungs:
@@ -75,19 +82,39 @@ class Rungs:
             self._exempt.add(record.trial)
         if isinstance(record, Revived) and record.to_end:
             self._spared.add(record.trial)
+        if isinstance(record, Epoch) and record.rung is not None:
+            if record.decision == "continue":
+                self._survived[record.trial] = self.milestones[record.rung - 1]
+            else:
+                self._survived.pop(record.trial, None)
 
     def decide(self, trial: int, epoch: int, rmse: float) -> Verdict:
         """Judges a trial's epoch (RMSE in metres) and enters it in the rung, once."""
         rung = self._rungs.get(epoch)
-        if rung is None or trial in rung.trials or trial in self._exempt:
+        if trial in self._exempt:
             return GO_ON
+        if rung is None or trial in rung.trials:
+            return self._stop_overtaken(trial, epoch)
         number = self.milestones.index(epoch) + 1
         if not math.isfinite(rmse):
             return Verdict("stop", number)
-        cutoff = quantile(rung.scores, 1 - 1 / self._reduction) if rung.scores else -math.inf
+        cutoff = self._cutoff(rung)
         rung.add(trial, -rmse)
         survives = -rmse >= cutoff or trial in self._spared
         return Verdict("continue" if survives else "stop", number)
+
+    def _stop_overtaken(self, trial: int, epoch: int) -> Verdict:
+        """Between rungs; at the last epoch there is nothing left to save."""
+        behind = self._survived.get(trial)
+        if not self._overtaking or behind is None or trial in self._spared or epoch == self._epochs:
+            return GO_ON
+        rung = self._rungs[behind]
+        if rung.trials[trial] >= self._cutoff(rung):
+            return GO_ON
+        return Verdict("stop", self.milestones.index(behind) + 1)
+
+    def _cutoff(self, rung: Rung) -> float:
+        return quantile(rung.scores, 1 - 1 / self._reduction) if rung.scores else -math.inf
 
 
 def milestones(epochs: int, grace: int, reduction: int) -> list[int]:

@@ -191,7 +191,7 @@ def assert_sound(search: Search) -> None:
         assert sorted(trial.epochs) == list(range(1, max(trial.epochs) + 1)), "an epoch was skipped"
     ends = [record.trial for record in records if isinstance(record, Ended)]
     assert len(set(ends)) == len(ends)
-    rungs = Rungs(30, 10, 2)
+    rungs = Rungs(30, 10, 2, overtaking=True)
     for record in records:
         if isinstance(record, Epoch):
             verdict = rungs.decide(record.trial, record.epoch, record.rmse)

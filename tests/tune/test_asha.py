@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.config import SearchConfig
-from pipeline.records import Epoch
-from tune.asha import Rungs, milestones, quantile
+from pipeline.records import Epoch, Revived
+from tune.asha import Rungs, Verdict, milestones, quantile
 
 
 def test_the_first_at_a_rung_goes_on_and_then_only_the_better_ones() -> None:
@@ -53,6 +53,61 @@ def test_a_trial_enters_a_rung_once() -> None:
     again.decide(0, 1, 0.1)
     again.decide(1, 1, 0.3)
     assert rungs.decide(2, 1, 0.2) == again.decide(2, 1, 0.2)
+
+
+def journaled(rungs: Rungs, trial: int, number: int, rmse: float) -> Epoch:
+    """Judges an epoch, and lets the rungs know what was decided."""
+    verdict = rungs.decide(trial, number, rmse)
+    record = Epoch(
+        trial=trial,
+        attempt=1,
+        epoch=number,
+        rmse=rmse,
+        seconds=1.0,
+        decision=verdict.decision,
+        rung=verdict.rung,
+    )
+    rungs.take(record)
+    return record
+
+
+def one_overtaken(overtaking: bool = True) -> Rungs:
+    """Rungs at 1 and 3 of 9: trial 0 comes first, three better ones follow."""
+    rungs = Rungs(9, 1, 3, overtaking)
+    for trial, rmse in enumerate([0.5, 0.4, 0.3, 0.2]):
+        journaled(rungs, trial, 1, rmse)
+    return rungs
+
+
+def test_who_was_overtaken_at_a_rung_is_stopped_between_rungs() -> None:
+    rungs = one_overtaken()
+    assert rungs.decide(0, 2, 0.1) == Verdict("stop", 1)
+    assert rungs.decide(3, 2, 0.9) == Verdict("continue", None)
+
+
+def test_a_rung_judges_who_reaches_it_whatever_happened_at_the_one_before() -> None:
+    assert one_overtaken().decide(0, 3, 0.1) == Verdict("continue", 2)
+
+
+def test_at_the_last_epoch_nobody_is_stopped() -> None:
+    assert one_overtaken().decide(0, 9, 0.1).decision == "continue"
+
+
+@pytest.mark.parametrize("to_end", [True, False])
+def test_on_a_second_chance_only_rungs_stop_a_trial(to_end: bool) -> None:
+    rungs = one_overtaken()
+    journaled(rungs, 0, 2, 0.1)
+    rungs.take(Revived(trial=0, to_end=to_end))
+    assert rungs.decide(0, 3 if to_end else 2, 9.0).decision == "continue"
+
+
+def test_where_stopped_means_gone_only_rungs_stop_a_trial() -> None:
+    assert one_overtaken(overtaking=False).decide(0, 2, 0.1).decision == "continue"
+    for share, decision in [(0.0, "continue"), (0.25, "stop")]:
+        rungs = Rungs.of(SearchConfig(epochs=9, grace=1, reduction=3, share=share))
+        for trial, rmse in enumerate([0.5, 0.4, 0.3, 0.2]):
+            journaled(rungs, trial, 1, rmse)
+        assert rungs.decide(0, 2, 0.1).decision == decision
 
 
 @pytest.mark.parametrize("fraction", [1 - 1 / 2, 1 - 1 / 3, 1 - 1 / 4, 0.0, 1.0])
@@ -110,22 +165,12 @@ def test_rungs_from_the_journal_decide_as_those_that_wrote_it() -> None:
     live, records, draw = Rungs.of(search), [], random.Random(1)
     for trial in range(30):
         for epoch in range(1, 10):
-            rmse = draw.random()
-            verdict = live.decide(trial, epoch, rmse)
-            records.append(
-                Epoch(
-                    trial=trial,
-                    attempt=1,
-                    epoch=epoch,
-                    rmse=rmse,
-                    seconds=1.0,
-                    decision=verdict.decision,
-                    rung=verdict.rung,
-                )
-            )
-            if verdict.decision == "stop":
+            records.append(journaled(live, trial, epoch, draw.random()))
+            if records[-1].decision == "stop":
                 break
     restored = Rungs.from_journal(search, records)
+    for trial in range(30):  # those that have survived their last rung may be overtaken by now
+        assert restored.decide(trial, 8, 0.5) == live.decide(trial, 8, 0.5)
     for rmse in (0.0, 0.1, 0.2, 0.3, 0.5, 1.0):
         for epoch in live.milestones:
             assert restored.decide(99, epoch, rmse) == live.decide(99, epoch, rmse)

@@ -3,7 +3,7 @@ import random
 import pytest
 
 from pipeline.config import SearchConfig
-from pipeline.records import Ended, Epoch, Record, Revived
+from pipeline.records import Drawn, Ended, Epoch, Record, Revived
 from tune.chances import Chance, Chances, lot
 
 
@@ -93,6 +93,41 @@ def test_few_go_on_at_a_time() -> None:
     chances.take(epoch(0, 3, 0.4, stop=True))
     assert chances.next() is not None
     assert chances.affordable() == 1
+
+
+def test_who_was_overtaken_beyond_a_rung_needs_fewer_epochs_to_the_next() -> None:
+    overtaken = [epoch(0, 3, 0.5), epoch(0, 4, 0.4), epoch(0, 5, 0.4, stop=True)]
+    chances = Chances.from_journal(search(), overtaken)
+    assert chances.next() == Chance(trial=0, to_end=False, epochs=4)
+    chances.take(Revived(trial=0, to_end=False))
+    assert chances.next() is None
+
+
+@pytest.mark.parametrize(
+    ("last", "given"), [(epoch(1, 1, 0.5), False), (epoch(1, 3, 0.5), True), (epoch(1, 1, 0.5, True), True)]
+)
+def test_trials_that_have_yet_to_reach_the_second_rung_count_as_well(last: Epoch, given: bool) -> None:
+    drawn = [Drawn(trial=trial, values={}, seed=0, source="random") for trial in (0, 1)]
+    records = [*drawn, epoch(0, 1, 0.5, stop=True), last]
+    assert (Chances.from_journal(search(chances=1), records).next() is not None) == given
+
+
+@pytest.mark.parametrize(("lowest", "by_lot"), [(0.1, 0.67), (0.7, 0.2)])
+def test_lots_get_most_while_the_best_was_found_by_lot(lowest: float, by_lot: float) -> None:
+    """Trial 0 is the first by lot, when a tenth of the study is spent."""
+    many = SearchConfig(trials=100, epochs=9, grace=1, share=1, chances=100)
+    chances = Chances(many)
+    for trial in range(90):
+        chances.take(epoch(trial, 1, 0.5, stop=True))
+    chances.take(Revived(trial=0, to_end=True))
+    chances.take(epoch(0, 2, lowest))
+    epochs = {True: 8, False: 0}
+    for _ in range(60):
+        chance = chances.next()
+        assert chance is not None
+        chances.take(Revived(trial=chance.trial, to_end=chance.to_end))
+        epochs[chance.to_end] += chance.epochs
+    assert epochs[True] / sum(epochs.values()) == pytest.approx(by_lot, abs=0.05)
 
 
 def test_how_many_goes_with_the_root_of_the_trials_unless_the_user_says_otherwise() -> None:
