@@ -181,6 +181,10 @@ Distribution = Annotated[
 ]
 
 
+FINISHERS = 4  # trials that rungs leave to the end, at least
+MAX_PARTS = 27  # of a run, the first of which ends at the first rung
+
+
 class SearchConfig(Strict):
     """A study: how many trials, how long, which rungs, over which space.
 
@@ -191,13 +195,13 @@ class SearchConfig(Strict):
 
     trials: int = Field(64, ge=1)
     epochs: int = Field(100, ge=1)
-    grace: int | None = Field(None, ge=1, description="null: a 27th of epochs, rounded up")
+    grace: int | None = Field(None, ge=1, description="the first rung; null: as the number of trials allows")
     reduction: int = Field(3, ge=2)
     share: float = Field(
-        0.25, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
+        1 / 3, ge=0, le=1, description="of trials x epochs, to be trained; 0: no second chances"
     )
     chances: int | None = Field(
-        None, ge=1, description="stopped trials that go on at a time; null: sqrt(trials) / 4, rounded up"
+        None, ge=1, description="stopped trials that go on at a time; null: sqrt(trials) / 4, at least 4"
     )
     sampler: SamplerName = "random"
     warm_start: str | None = Field(None, description="the earlier study that this one goes out from")
@@ -225,8 +229,18 @@ class SearchConfig(Strict):
 
     @property
     def first_rung(self) -> int:
-        """The epoch at which trials are judged first."""
-        return self.grace or math.ceil(self.epochs / 27)
+        """The epoch at which trials are judged first.
+
+        Unless configured, there are as many rungs as leave FINISHERS trials or more to the end, the first not
+        before a MAX_PARTS-th of a run: with few trials, judging early loses more than it saves. Chosen by
+        replay; see the README.
+        """
+        if self.grace is not None:
+            return self.grace
+        parts = self.reduction
+        while parts * self.reduction <= min(MAX_PARTS, self.trials / FINISHERS):
+            parts *= self.reduction
+        return math.ceil(self.epochs / parts)
 
     @property
     def affordable_share(self) -> float:

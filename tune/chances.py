@@ -28,6 +28,7 @@ from pipeline.trials import TrialState
 from tune.asha import milestones, quantile
 
 AT_ONCE = 0.25  # chances at a time, per square root of the number of trials
+MIN_AT_ONCE = 4
 LOTS_PER_SPENT = 2.0  # the lots' part of all chances' epochs, per part of the study's epochs that is spent
 MAX_LOTS = 0.9
 LEADING_LOTS = 2 / 3  # at least, while one by lot is the best of all; 0.9 starved the promising
@@ -49,7 +50,7 @@ class Chances:
         self._rungs = [*milestones(search.epochs, search.first_rung, search.reduction), search.epochs]
         self._all = search.trials * search.epochs
         self._budget = math.floor(search.affordable_share * self._all)
-        self._at_once = search.chances or math.ceil(AT_ONCE * math.sqrt(search.trials))
+        self._at_once = search.chances or max(math.ceil(AT_ONCE * math.sqrt(search.trials)), MIN_AT_ONCE)
         self._confirming: set[int] = set()  # trials that are none of the search's
         self._second_rung = self._rungs[:2][-1]
         self._going: set[int] = set()  # trials that run on a second chance, or have yet to pass that rung

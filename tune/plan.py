@@ -23,7 +23,7 @@ from tune.budget_plan import budget_text
 from tune.check import Facts, check_data, check_experiment
 from tune.place import Workers
 from tune.plan_lines import data_line, device_line, model_line, plural, search_lines, study_line
-from tune.request import Request, fresh_name, refuse_changed, refuse_name
+from tune.request import Request, fresh_name, refuse_changed, refuse_name, with_fixed_rungs
 from tune.warm import warm_lines, warm_start
 
 MAX_CPU_WORKERS = 8  # each holds a copy of the network and the data's batches
@@ -185,6 +185,7 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
     workspace = Workspace(args.runs.resolve())
     study = args.study or model
     study = fresh_name(workspace, study) if args.fresh else study
+    experiment = with_fixed_rungs(workspace.study(study), experiment)
     data = args.data and args.data.resolve()
     check_data(experiment, _facts(data, workspace, experiment.twin))
     fingerprint = _fingerprint(data, workspace, experiment.twin)

@@ -62,6 +62,16 @@ def read_request(paths: StudyPaths) -> Request | None:
         ) from None
 
 
+def with_fixed_rungs(paths: StudyPaths, experiment: Experiment) -> Experiment:
+    """The experiment, its rungs where the study's first command put them, however many trials are added."""
+    search = experiment.search
+    if search.grace is not None:
+        return experiment
+    found = read_request(paths)
+    first = (found.experiment.search if found else search).first_rung
+    return experiment.model_copy(update={"search": search.model_copy(update={"grace": first})})
+
+
 def refuse_changed(paths: StudyPaths, profile: str, data: str | None, experiment: Experiment) -> None:
     """Raises StudyError if a study exists that was started with another request.
 
