@@ -19,6 +19,10 @@ MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
 
 
+class HopelessStudyError(StudyError):
+    """The first trials of a study have all failed of the same error, which is the request's."""
+
+
 @dataclass(frozen=True)
 class Consequence:
     """What a reason means for its trial. For the budget all reasons are the same: what was held is used.
@@ -87,7 +91,7 @@ def is_known_loss(trial: TrialState, attempt: int) -> bool:
 def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
     """Spares the trials that are left an error that is not theirs.
 
-    Raises StudyError if the first trials have all failed of the same error.
+    Raises HopelessStudyError if the first trials have all failed of the same error.
     """
     trials = list(trials)
     if any(trial.epochs for trial in trials):
@@ -96,7 +100,7 @@ def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
     if len(ended) < MAX_SAME_FAILURES:
         return
     if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
-        raise StudyError(
+        raise HopelessStudyError(
             f"study {study}: the first {len(ended)} trials failed of the same error, and the others "
             f"would too:\n{ended[0].message.strip()}\n"
             "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "

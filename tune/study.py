@@ -234,7 +234,7 @@ class Study:
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
         """An attempt has come to its end by itself, and the trial with it, unless a failure may pass.
 
-        Raises StudyError if the first trials have all failed of the same error.
+        Raises HopelessStudyError if the first trials have all failed of the same error.
         """
         state = self.trials[trial]
         if attempt != len(state.attempts):
