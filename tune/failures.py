@@ -75,8 +75,11 @@ def is_counted(trial: TrialState, reason: str, to_blame: bool) -> bool:
     return (limited and to_blame) or trial.fruitless >= MAX_FRUITLESS
 
 
-def is_tried_again(trial: TrialState, reason: str) -> bool:
-    """Whether a trial goes on after its last loss, which had this reason."""
+def is_tried_again(trial: TrialState) -> bool:
+    """Whether a trial goes on after its last loss, if it had one."""
+    if not trial.lost:
+        return True
+    reason = trial.lost[-1].reason
     retries = CONSEQUENCES[reason].retries
     counted = sum(loss.counted and loss.reason == reason for loss in trial.lost)
     return counted <= (MAX_LOSSES if retries is None else retries)

@@ -87,6 +87,7 @@ class Study:
         self._waiting += self._supply.resumable(self.trials)
         if not records:
             self._write(Begun(study=name))
+        self._waiting = [number for number in self._waiting if not self._fails_of_losses(self.trials[number])]
         self._drop_unaffordable()
         if not self._waiting:
             self._offer(self._supply.draw(self.trials))  # shows whether there is anything left to draw
@@ -277,11 +278,17 @@ class Study:
             return
         counted = is_counted(state, reason, counted)
         self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted, reason=reason))
-        if is_tried_again(state, reason):
+        if not self._fails_of_losses(state):
             self._waiting.append(trial)
-        else:
-            why = f"its worker died {state.losses} times; the last time: {message}"
-            self._write(Ended(trial=trial, status="failed", reason=reason, message=why))
+
+    def _fails_of_losses(self, trial: TrialState) -> bool:
+        """Ends a trial that waits after one loss too many; whether it was one."""
+        if trial.status != "waiting" or is_tried_again(trial):
+            return False
+        last = trial.lost[-1]
+        why = f"its worker died {trial.losses} times; the last time: {last.message}"
+        self._write(Ended(trial=trial.number, status="failed", reason=last.reason, message=why))
+        return True
 
     def _write(self, record: Record) -> None:
         record = replace(record, time=self._clock())
