@@ -53,6 +53,16 @@ def test_all_plans_a_study_for_every_model(capsys: pytest.CaptureFixture[str], t
     assert text.startswith("  studies    6, at the same time, with the same workers\n")
     assert text.count("  profile    smoke (--profile)") == 1  # what they have in common, once
     assert text.count("  model      ") == 6
+    assert text.count("  stop       Ctrl-C; the same command resumes\n") == 1
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_each_of_several_fresh_studies_is_resumed_by_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = plan_text(capsys, "--model", "all", "--runs", str(tmp_path), "--profile", "smoke", "--fresh")
+    told = "Ctrl-C; the same command, but for --model hrnet, resumes with --study hrnet"
+    assert told in " ".join(text.split())
 
 
 @pytest.mark.usefixtures("no_slurm")
