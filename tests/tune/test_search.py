@@ -202,6 +202,10 @@ def test_a_search_on_a_cluster_is_planned_with_its_job_scripts(
         (["--model", "resnet50", "--epochs", "0"], "search.epochs"),
         (["--model", "resnet50", "--study", "../x"], r"--study '\.\./x': a name is made of letters"),
         (["--model", "resnet50", "--study", "a/b"], "--study 'a/b'"),
+        (
+            ["--model", "resnet50", "--study", "all"],
+            "--study 'all': is what a search of all models is called",
+        ),
         (["--model", "resnet50", "--set", "model.name=hrnet"], "give --model hrnet instead"),
         (["--model", "resnet50", "--set", "model.pretrained=true"], "no pretrained weights"),
         (["--model", "resnet50", "--set", "train.precision=fp16"], "fp16 needs a GPU, and none is in use"),
