@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import StudyError
+from pipeline.records import Ended
 from pipeline.trials import TrialState
 
 MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that do not count, count too
@@ -75,14 +76,17 @@ def is_counted(trial: TrialState, reason: str, to_blame: bool) -> bool:
     return (limited and to_blame) or trial.fruitless >= MAX_FRUITLESS
 
 
-def is_tried_again(trial: TrialState) -> bool:
-    """Whether a trial goes on after its last loss, if it had one."""
-    if not trial.lost:
-        return True
-    reason = trial.lost[-1].reason
-    retries = CONSEQUENCES[reason].retries
-    counted = sum(loss.counted and loss.reason == reason for loss in trial.lost)
-    return counted <= (MAX_LOSSES if retries is None else retries)
+def end_by_losses(trial: TrialState) -> Ended | None:
+    """The end of a trial that waits after one loss too many; None for any other."""
+    if trial.status != "waiting" or not trial.lost:
+        return None
+    last = trial.lost[-1]
+    retries = CONSEQUENCES[last.reason].retries
+    counted = sum(loss.counted and loss.reason == last.reason for loss in trial.lost)
+    if counted <= (MAX_LOSSES if retries is None else retries):
+        return None
+    why = f"its worker died {trial.losses} times; the last time: {last.message}"
+    return Ended(trial=trial.number, status="failed", reason=last.reason, message=why)
 
 
 def is_known_loss(trial: TrialState, attempt: int) -> bool:

@@ -30,7 +30,7 @@ from pipeline.records import (
 from pipeline.trials import TrialState, advance, in_line
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import FalseStarts, is_counted, is_known_loss, is_tried_again, may_pass, refuse_hopeless
+from tune.failures import FalseStarts, end_by_losses, is_counted, is_known_loss, may_pass, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Supply
@@ -158,8 +158,7 @@ class Study:
 
     def _drop_unaffordable(self) -> None:
         """Ends the waiting trials that what is left of the budget is not enough for."""
-        dropped = [number for number in self._waiting if not self._supply.affords(self.trials[number])]
-        for number in dropped:
+        for number in [some for some in self._waiting if not self._supply.affords(self.trials[some])]:
             self._waiting.remove(number)
             self._end_by_budget(self.trials[number])
 
@@ -186,8 +185,7 @@ class Study:
 
         Their names are theirs for ever.
         """
-        record = self.budget.report(workers, share)
-        if record is not None:
+        if (record := self.budget.report(workers, share)) is not None:
             self._write(record)
 
     def in_line(self) -> list[int]:
@@ -283,12 +281,9 @@ class Study:
 
     def _fails_of_losses(self, trial: TrialState) -> bool:
         """Ends a trial that waits after one loss too many; whether it was one."""
-        if trial.status != "waiting" or is_tried_again(trial):
-            return False
-        last = trial.lost[-1]
-        why = f"its worker died {trial.losses} times; the last time: {last.message}"
-        self._write(Ended(trial=trial.number, status="failed", reason=last.reason, message=why))
-        return True
+        if (end := end_by_losses(trial)) is not None:
+            self._write(end)
+        return end is not None
 
     def _write(self, record: Record) -> None:
         record = replace(record, time=self._clock())
