@@ -65,11 +65,6 @@ def teaches(trial: TrialState) -> bool:
     return trial.status != "failed" or (known is not None and known.teaches)
 
 
-def may_pass(reason: str) -> bool:
-    """Whether a trial that failed for this reason may succeed when it is tried again."""
-    return CONSEQUENCES[reason].retries != 0
-
-
 def is_counted(trial: TrialState, reason: str, to_blame: bool) -> bool:
     """Whether a trial's next loss counts: it may be `to_blame`, or nothing comes of its attempts."""
     limited = CONSEQUENCES[reason].retries is not None

@@ -81,7 +81,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
             case "moved":
-                study.lost(number, attempt, result["message"], result["reason"], counted=False)
+                study.lost(number, attempt, result["message"], result["reason"])
                 return "continue"  # the worker ends by itself
             case "disk":
                 raise study.stuck(number, result["message"])

@@ -30,7 +30,7 @@ from pipeline.records import (
 from pipeline.trials import TrialState, advance, in_line
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import FalseStarts, end_by_losses, is_counted, is_known_loss, may_pass, refuse_hopeless
+from tune.failures import FalseStarts, end_by_losses, is_counted, is_known_loss, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Supply
@@ -231,15 +231,12 @@ class Study:
         return "continue"
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
-        """An attempt has come to its end by itself, and the trial with it, unless a failure may pass.
+        """An attempt has come to its end by itself, and the trial with it.
 
         Raises HopelessStudyError if the first trials have all failed of the same error.
         """
         state = self.trials[trial]
         if attempt != len(state.attempts):
-            return
-        if status == "failed" and may_pass(reason):
-            self.lost(trial, attempt, message, reason)
             return
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
