@@ -87,8 +87,8 @@ class Upkeep:
 def carry_out(plans: Sequence[Plan], fit: Fit, here: Place) -> None:
     """Runs planned studies, at the same time, to their end, from wherever they are; `fit` trains one trial.
 
-    Raises StudyError if a study is being run, was started with another request, or had no result at all;
-    DataError for unusable data; KeyboardInterrupt if the user stops it.
+    Raises StudyError if a study is being run, was started with another request or is given up, or if none had
+    a result; DataError for unusable data; KeyboardInterrupt if the user stops it.
     """
     workspace = plans[0].workspace
     with ExitStack() as stack:
