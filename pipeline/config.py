@@ -204,8 +204,10 @@ class SearchConfig(Strict):
         None, ge=1, description="stopped trials that go on at a time; null: sqrt(trials) / 4, at least 4"
     )
     sampler: SamplerName = "random"
-    warm_start: str | None = Field(None, description="the earlier study that this one goes out from")
-    warm_settings: int = Field(3, ge=1, description="its best settings, to be tried first")
+    warm_start: str | None = Field(None, description="the earlier study that this one starts from")
+    warm_settings: int = Field(
+        3, ge=1, description="how many of its best settings are tried after the configured one"
+    )
     ema_epochs: float | None = Field(
         2.0,
         gt=0,

@@ -68,7 +68,7 @@ def machine_of(cluster: Cluster, executor: Because) -> Machine:
         choose_workers=choose_workers,
         overrides=() if on_gpus else ("device=cpu",),
         lines=(("cluster", f"{cluster.name}; driver and workers are Slurm jobs"),),
-        stop="python -m slurm.launch stop {study} --runs {runs}",
+        stop="python -m slurm.launch stop {name} --runs {runs}",
     )
 
 

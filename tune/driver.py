@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -36,47 +36,59 @@ UPKEEP_SHARE = 0.1  # at most this part of the driver's time
 
 
 class Upkeep:
-    """Keeps the leaderboard current and the disk bounded while a study runs.
+    """Keeps the leaderboard current and the disk bounded while studies run.
 
     What keeps it from that it tells `say`, each kind of error once: no other run's damage ends a search.
     """
 
-    def __init__(self, workspace: Workspace, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, workspace: Workspace, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._workspace = workspace
         self._say = say
+        self._clock = clock
         self._due = 0.0
         self._told: set[type[Exception]] = set()
+        self._changed: dict[str, Study] = {}  # since the last time
 
     def after(self, study: Study, record: Record) -> None:
         """Does what is due after a record that may change a rank."""
         judged = isinstance(record, Epoch) and record.rung is not None
-        if (judged or isinstance(record, Ended)) and time.monotonic() >= self._due:
-            self.run(study)
+        if judged or isinstance(record, Ended):
+            self._changed[study.name] = study
+            if self._clock() >= self._due:
+                self.run(self._changed.values())
 
-    def run(self, study: Study) -> None:
+    def run(self, studies: Iterable[Study]) -> None:
         """Removes checkpoints that nobody needs, rebuilds the leaderboard."""
-        start = time.monotonic()
-        try:
-            in_line = () if study.complete else study.in_line()
-            prune(study.paths, study.trials.values(), study.experiment.search.keep, in_line)
+        start = self._clock()
+        for study in studies:
+            with self._telling():
+                in_line = () if study.complete else study.in_line()
+                prune(study.paths, study.trials.values(), study.experiment.search.keep, in_line)
+        self._changed.clear()
+        with self._telling():
             refresh(self._workspace)
-        except Exception as error:
-            self._tell(error)
-        end = time.monotonic()
+        end = self._clock()
         self._due = end + max(UPKEEP_EVERY_S, (end - start) / UPKEEP_SHARE)
 
-    def _tell(self, error: Exception) -> None:
-        if type(error) not in self._told:
-            self._told.add(type(error))
-            what = f"{type(error).__name__}: {error}"
-            self._say(f"upkeep (leaderboard, old checkpoints) failed; the search goes on: {what}")
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turns an error into a line."""
+        try:
+            yield
+        except Exception as error:
+            if type(error) not in self._told:
+                self._told.add(type(error))
+                what = f"{type(error).__name__}: {error}"
+                self._say(f"upkeep (leaderboard, old checkpoints) failed; the search goes on: {what}")
 
 
 def carry_out(plans: Sequence[Plan], fit: Fit, here: Place) -> None:
     """Runs planned studies, at the same time, to their end, from wherever they are; `fit` trains one trial.
 
-    Raises StudyError if a study is being run, was started with another request, or had no result at all;
-    DataError for unusable data; KeyboardInterrupt if the user stops it.
+    Raises StudyError if a study is being run, was started with another request or is given up, or if none had
+    a result; DataError for unusable data; KeyboardInterrupt if the user stops it.
     """
     workspace = plans[0].workspace
     with ExitStack() as stack:
@@ -98,8 +110,7 @@ def carry_out(plans: Sequence[Plan], fit: Fit, here: Place) -> None:
                 progress.say(f"stopped; the same command resumes {_names(studies)} where it is now")
                 raise
             finally:
-                for study in studies:
-                    upkeep.run(study)
+                upkeep.run(studies)
         print(summary(studies, workspace))
     if studies.error is not None:
         raise studies.error

@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import StudyError
+from pipeline.records import Ended
 from pipeline.trials import TrialState
 
 MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that do not count, count too
 MAX_LOSSES = 3  # how often a trial goes on after those
 MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
+
+
+class HopelessStudyError(StudyError):
+    """The first trials of a study have all failed of the same error, which is the request's."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +65,23 @@ def teaches(trial: TrialState) -> bool:
     return trial.status != "failed" or (known is not None and known.teaches)
 
 
-def may_pass(reason: str) -> bool:
-    """Whether a trial that failed for this reason may succeed when it is tried again."""
-    return CONSEQUENCES[reason].retries != 0
-
-
 def is_counted(trial: TrialState, reason: str, to_blame: bool) -> bool:
     """Whether a trial's next loss counts: it may be `to_blame`, or nothing comes of its attempts."""
     limited = CONSEQUENCES[reason].retries is not None
     return (limited and to_blame) or trial.fruitless >= MAX_FRUITLESS
 
 
-def is_tried_again(trial: TrialState, reason: str) -> bool:
-    """Whether a trial goes on after its last loss, which had this reason."""
-    retries = CONSEQUENCES[reason].retries
-    counted = sum(loss.counted and loss.reason == reason for loss in trial.lost)
-    return counted <= (MAX_LOSSES if retries is None else retries)
+def end_by_losses(trial: TrialState) -> Ended | None:
+    """The end of a trial that waits after one loss too many; None for any other."""
+    if trial.status != "waiting" or not trial.lost:
+        return None
+    last = trial.lost[-1]
+    retries = CONSEQUENCES[last.reason].retries
+    counted = sum(loss.counted and loss.reason == last.reason for loss in trial.lost)
+    if counted <= (MAX_LOSSES if retries is None else retries):
+        return None
+    why = f"its worker died {trial.losses} times; the last time: {last.message}"
+    return Ended(trial=trial.number, status="failed", reason=last.reason, message=why)
 
 
 def is_known_loss(trial: TrialState, attempt: int) -> bool:
@@ -87,7 +93,7 @@ def is_known_loss(trial: TrialState, attempt: int) -> bool:
 def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
     """Spares the trials that are left an error that is not theirs.
 
-    Raises StudyError if the first trials have all failed of the same error.
+    Raises HopelessStudyError if the first trials have all failed of the same error.
     """
     trials = list(trials)
     if any(trial.epochs for trial in trials):
@@ -96,7 +102,7 @@ def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
     if len(ended) < MAX_SAME_FAILURES:
         return
     if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
-        raise StudyError(
+        raise HopelessStudyError(
             f"study {study}: the first {len(ended)} trials failed of the same error, and the others "
             f"would too:\n{ended[0].message.strip()}\n"
             "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "

@@ -95,7 +95,7 @@ class Machine:
 
     gpus: how many can be used. profile: the one that fits. choose_workers: from the number asked for and the
     GPUs in use. overrides: configuration that it needs. lines: what else a plan should tell of it. stop: how
-    to end a search, with {study} and {runs} to be filled in.
+    to end a search, with {runs} and what it is called, {name}, to be filled in.
     """
 
     gpus: int
@@ -204,14 +204,20 @@ def make_plan(model: str, args: Namespace, machine: Machine) -> Plan:
         *search_lines(experiment),
         *warm_lines(warm),
         ("results", f"{args.runs}/leaderboard.csv and best.yaml; {args.runs}/studies/{study}"),
-        ("stop", machine.stop.format(study=study, runs=args.runs) + _resumes(study, args.fresh)),
+        ("stop", _stops(args, machine, model, study)),
         ("follow", f"python -m tune.status --runs {args.runs} --study {study} --watch"),
     ]
     return Plan(workspace, study, experiment, profile.value, workers, data, tuple(lines), warm)
 
 
-def _resumes(study: str, fresh: bool) -> str:
-    return "; the same command resumes" + (f" with --study {study}" if fresh else "")
+def _stops(args: Namespace, machine: Machine, model: str, study: str) -> str:
+    """How to end the search, several studies at once, and how to resume it."""
+    several = args.model == "all"
+    stop = machine.stop.format(name="all" if several else study, runs=args.runs)
+    if not args.fresh:
+        return f"{stop}; the same command resumes"
+    command = f"the same command, but for --model {model}," if several else "the same command"
+    return f"{stop}; {command} resumes with --study {study}"
 
 
 def refuse_other_model(model: str, experiment: Experiment) -> None:

@@ -131,7 +131,10 @@ def _best_of(studies: Sequence[Study]) -> list[str]:
 
 
 def seconds_left(studies: Sequence[Study], workers: int) -> float | None:
-    """A guess: the trials to come take as long as those that ended; None before each study has one."""
+    """A guess: the trials to come take as long as those that ended; None before each study has one.
+
+    A study that is over needs nothing, however many trials it was asked for.
+    """
     work = [_work_left(study) for study in studies]
     known = [entry for entry in work if entry is not None]
     if len(known) < len(work):
@@ -141,6 +144,8 @@ def seconds_left(studies: Sequence[Study], workers: int) -> float | None:
 
 def _work_left(study: Study) -> tuple[float, float] | None:
     """Seconds of training to come, and of those the longest trial's that runs; None if nobody knows."""
+    if study.complete:
+        return 0.0, 0.0
     trials = study.trials.values()
     ended = [trial.seconds for trial in trials if not trial.unfinished and trial.epochs]
     if not ended:

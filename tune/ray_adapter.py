@@ -81,7 +81,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
             case "moved":
-                study.lost(number, attempt, result["message"], result["reason"], counted=False)
+                study.lost(number, attempt, result["message"], result["reason"])
                 return "continue"  # the worker ends by itself
             case "disk":
                 raise study.stuck(number, result["message"])
@@ -109,8 +109,8 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             raise
 
 
-class BudgetSpentError(PipelineError):
-    """Nothing runs any more, and nothing will; trials that wait for a worker would wait in vain."""
+class OverdueError(PipelineError):
+    """Nothing that is wanted will run any more; trials that wait for a worker would wait in vain."""
 
 
 class BetweenSteps(InThisProcess, tune.Callback):  # type: ignore[misc]
@@ -149,7 +149,7 @@ def execute(studies: Studies, tasks: Mapping[str, Task], here: Place, say: Calla
             here.attend(Demand(studies.left, studies.busy_jobs), say)
             studies.held(here.held())
             if studies.overdue:
-                raise BudgetSpentError
+                raise OverdueError
 
     resources = {"cpu": here.workers.threads, "gpu": here.workers.gpus}
     with interruptible() as interrupted:
@@ -174,7 +174,7 @@ def execute(studies: Studies, tasks: Mapping[str, Task], here: Place, say: Calla
         try:
             tuner.fit()
         except Exception:
-            if isinstance(scheduler.error, BudgetSpentError):
+            if isinstance(scheduler.error, OverdueError):
                 studies.close()
             elif scheduler.error is not None:
                 raise scheduler.error from None

@@ -124,7 +124,9 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def refuse_name(name: str) -> None:
-    """Raises StudyError for a study's name that would not be one folder under RUNS/studies."""
+    """Raises StudyError for a study's name that is not one folder under RUNS/studies, or means all models."""
+    if name == "all":
+        raise StudyError("--study 'all': is what a search of all models is called; give another name")
     if not NAME.fullmatch(name):
         raise StudyError(
             f"--study {name!r}: a name is made of letters, digits, '.', '_' and '-', and starts with "

@@ -41,7 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--warm-start",
         metavar="STUDY",
-        help="an earlier study of the backbone: its best settings come first, and tpe knows its results",
+        help="an earlier study of the backbone: its best settings follow the configured one, and tpe is told "
+        "its results",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="decides every draw of the study")
     cli.add_overrides(parser)

@@ -106,9 +106,12 @@ def breaks_the_process(error: BaseException) -> bool:
 
 
 def _failure(error: BaseException) -> Result:
-    """The end of the trial, unless the fault is the disk's or leaves the process unusable for others."""
+    """The end of the trial, unless the fault is the disk's or it may go on in another process."""
     if isinstance(error, InterruptedRunError):
         return {"event": "moved", "message": str(error)}
+    if isinstance(error, MemoryError):  # what trials before it left behind goes with the process
+        message = traceback.format_exc()[-MAX_MESSAGE:]
+        return {"event": "moved", "reason": reason_of(error), "message": message}
     if is_disk_trouble(error):
         return {"event": "disk", "message": _headline(error)}
     if breaks_the_process(error):

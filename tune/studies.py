@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pipeline.errors import StudyError
 from pipeline.records import EndStatus
+from tune.failures import HopelessStudyError
 from tune.study import Assignment, Study
 
 
 class Studies:
-    """Studies by name; `say` is told why one of them is given up."""
+    """Studies by name; `say` is told when one of them is given up."""
 
     def __init__(self, studies: Sequence[Study], say: Callable[[str], None]) -> None:
         self._studies = {study.name: study for study in studies}
@@ -35,7 +36,7 @@ class Studies:
 
     @property
     def complete(self) -> bool:
-        """Whether every trial that there will be has ended."""
+        """Whether no study has anything to do; trials of one that was given up may still be out."""
         return not self.going
 
     @property
@@ -55,13 +56,17 @@ class Studies:
 
     @property
     def overdue(self) -> bool:
-        """Whether the budget is spent and nobody trains: no worker need come any more."""
-        return all(study.overdue for study in self.going)
+        """Whether no worker need come any more, though trials are out or wait for one.
+
+        Either the budget is spent and nobody trains, or only trials of studies that were given up are left.
+        """
+        going = self.going
+        return all(study.overdue for study in going) if going else self.active > 0
 
     @property
     def error(self) -> StudyError | None:
-        """Why the first study that was given up was; None if none was."""
-        return next(iter(self._errors.values()), None)
+        """Why studies were given up, all of them in one; None if none was."""
+        return StudyError(self._why_given_up()) if self._errors else None
 
     def next_trial(self) -> Assignment | None:
         """The next trial of the study whose turn it is; None if none has one."""
@@ -76,16 +81,28 @@ class Studies:
     ) -> None:
         """A trial has come to its end by itself.
 
-        A study whose first trials have all failed of the same error is given up; raises StudyError if it
-        was the last one.
+        A study whose first trials have all failed of the same error is given up. Raises StudyError if now
+        all are, DiskError if the disk refuses a record.
         """
         try:
             self[name].ended(trial, attempt, status, reason, message)
-        except StudyError as error:
-            self._errors[name] = error
-            if self.complete:
-                raise
-            self._say(f"{error}\nThe other studies go on.")
+        except HopelessStudyError as error:
+            self._give_up(name, error)
+
+    def _give_up(self, name: str, error: HopelessStudyError) -> None:
+        """Says so once: the trials of that study that are still out may fail of the same error."""
+        if name in self._errors:
+            return
+        self._errors[name] = error
+        if len(self._errors) == len(self._studies):
+            raise StudyError(self._why_given_up()) from error
+        self._say(
+            f"study {name} is given up: its first trials have all failed of the same error, which is told at "
+            "the end. The other studies go on"
+        )
+
+    def _why_given_up(self) -> str:
+        return "\n".join(map(str, self._errors.values()))
 
     def held(self, workers: Collection[str]) -> None:
         """Tells every study which workers there are, and which part of their time is its own."""
@@ -98,6 +115,6 @@ class Studies:
                 study.held((), 0.0)
 
     def close(self) -> None:
-        """Ends every trial that has not begun; the budget is spent."""
-        for study in self:
+        """Ends every trial that has not begun, as the budget is spent; not those of studies given up."""
+        for study in self.going:
             study.close()

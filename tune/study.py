@@ -30,7 +30,7 @@ from pipeline.records import (
 from pipeline.trials import TrialState, advance, in_line
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import FalseStarts, is_counted, is_known_loss, is_tried_again, may_pass, refuse_hopeless
+from tune.failures import FalseStarts, end_by_losses, is_counted, is_known_loss, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Supply
@@ -87,6 +87,7 @@ class Study:
         self._waiting += self._supply.resumable(self.trials)
         if not records:
             self._write(Begun(study=name))
+        self._waiting = [number for number in self._waiting if not self._fails_of_losses(self.trials[number])]
         self._drop_unaffordable()
         if not self._waiting:
             self._offer(self._supply.draw(self.trials))  # shows whether there is anything left to draw
@@ -157,8 +158,7 @@ class Study:
 
     def _drop_unaffordable(self) -> None:
         """Ends the waiting trials that what is left of the budget is not enough for."""
-        dropped = [number for number in self._waiting if not self._supply.affords(self.trials[number])]
-        for number in dropped:
+        for number in [some for some in self._waiting if not self._supply.affords(self.trials[some])]:
             self._waiting.remove(number)
             self._end_by_budget(self.trials[number])
 
@@ -185,8 +185,7 @@ class Study:
 
         Their names are theirs for ever.
         """
-        record = self.budget.report(workers, share)
-        if record is not None:
+        if (record := self.budget.report(workers, share)) is not None:
             self._write(record)
 
     def in_line(self) -> list[int]:
@@ -232,15 +231,12 @@ class Study:
         return "continue"
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
-        """An attempt has come to its end by itself, and the trial with it, unless a failure may pass.
+        """An attempt has come to its end by itself, and the trial with it.
 
-        Raises StudyError if the first trials have all failed of the same error.
+        Raises HopelessStudyError if the first trials have all failed of the same error.
         """
         state = self.trials[trial]
         if attempt != len(state.attempts):
-            return
-        if status == "failed" and may_pass(reason):
-            self.lost(trial, attempt, message, reason)
             return
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
@@ -277,11 +273,14 @@ class Study:
             return
         counted = is_counted(state, reason, counted)
         self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted, reason=reason))
-        if is_tried_again(state, reason):
+        if not self._fails_of_losses(state):
             self._waiting.append(trial)
-        else:
-            why = f"its worker died {state.losses} times; the last time: {message}"
-            self._write(Ended(trial=trial, status="failed", reason=reason, message=why))
+
+    def _fails_of_losses(self, trial: TrialState) -> bool:
+        """Ends a trial that waits after one loss too many; whether it was one."""
+        if (end := end_by_losses(trial)) is not None:
+            self._write(end)
+        return end is not None
 
     def _write(self, record: Record) -> None:
         record = replace(record, time=self._clock())

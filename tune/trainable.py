@@ -29,7 +29,7 @@ class BrokenWorkerError(Exception):
 
 
 class LeavingWorkerError(Exception):
-    """This worker is about to leave and takes no more trials."""
+    """This process is about to leave and takes no more trials."""
 
 
 def train(task: Task, config: dict[str, Any], asked_to_stop: Callable[[], bool], report: Report) -> object:
@@ -55,7 +55,7 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
         """The next thing to tell the driver: first that the attempt has begun, then what training reports.
 
         Raises BrokenWorkerError if the GPU cannot be used in this process any more, LeavingWorkerError once
-        the trial is saved on a worker that is about to leave: Ray ends the process.
+        the trial is saved on a worker that is about to leave, or has run out of memory: Ray ends the process.
         """
         if self._moved:
             raise LeavingWorkerError("the worker leaves")
@@ -66,7 +66,7 @@ class FitTrainable(tune.Trainable):  # type: ignore[misc]
                 raise BrokenWorkerError(result["message"])
             if result["event"] == "moved":
                 self._moved = True
-                result["reason"] = self._why_it_leaves()
+                result.setdefault("reason", self._why_it_leaves())
             return common | result
         task = self._tasks[self.config["study"]]
         self._session = Session(partial(train, task, self.config, self._is_leaving))

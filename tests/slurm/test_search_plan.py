@@ -63,6 +63,9 @@ def test_all_models_are_one_job(tmp_path: Path) -> None:
     arguments, plans = planned(tmp_path, "--model", "all")
     assert name_of(plans) == "all"
     assert "--study" not in arguments
+    assert {dict(plan.lines)["stop"] for plan in plans} == {
+        f"python -m slurm.launch stop all --runs {tmp_path}; the same command resumes"
+    }
 
 
 def test_a_study_that_is_run_elsewhere_is_refused_before_anything_is_submitted(tmp_path: Path) -> None:

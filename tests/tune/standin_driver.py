@@ -1,10 +1,10 @@
 """RUNS DATA TRIALS SECONDS: a real search, Ray and all, whose training function makes its curves up.
 
 The training function resumes as the real one does: it reports what it had done before, then goes on. The
-variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`), or all a full disk (`disk`) or
-a mistake in the code (`code`); GPU_HOURS is the study's budget, CONFIRM how many of its best are run again,
-SHARE the part of all epochs that it may train, WORKERS how many train at a time, STUDIES the
-names of the studies.
+variable FAULT makes the first attempt at one trial meet a broken GPU (`gpu`) or no memory (`memory`), or all
+a full disk (`disk`) or a mistake in the code (`code`); GPU_HOURS is the study's budget, CONFIRM how many of
+its best are run again, SHARE the part of all epochs that it may train, WORKERS how many train at a time,
+STUDIES the names of the studies.
 """
 
 import errno
@@ -66,6 +66,8 @@ def meet_fault(trial: int, attempt: int) -> None:
     fault = os.environ.get("FAULT")
     if fault == "gpu" and (trial, attempt) == (FAULTY_TRIAL, 1):
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nand so on")
+    if fault == "memory" and (trial, attempt) == (FAULTY_TRIAL, 1):
+        raise MemoryError("no room for 3 GB")
     if fault == "code":
         raise RuntimeError(f"no such layer in trial {trial}")
     if fault == "disk" and trial >= FAULTY_TRIAL:

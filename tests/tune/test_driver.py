@@ -1,10 +1,14 @@
 """What a driver does around a search: upkeep that ends nothing."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+
+from pipeline.config import Experiment
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Started
-from tune.driver import Upkeep
+from tune.driver import UPKEEP_EVERY_S, Upkeep
 from tune.journal import Journal
 from tune.request import Request
 from tune.study import Study
@@ -22,7 +26,7 @@ def test_upkeep_that_fails_is_told_once_and_ends_nothing(open_study: OpenStudy, 
     told: list[str] = []
     upkeep = Upkeep(workspace, told.append)
     for _ in range(2):
-        upkeep.run(study)
+        upkeep.run([study])
     journal.close()
     assert len(told) == 1
     assert told[0].startswith(
@@ -40,7 +44,7 @@ def test_what_another_study_left_damaged_ends_nothing(open_study: OpenStudy, pat
     run = workspace.run("train", "old")
     run.root.mkdir(parents=True)
     run.record.write_text("{}\n")
-    Upkeep(workspace, lambda text: None).run(study)
+    Upkeep(workspace, lambda text: None).run([study])
     journal.close()
 
 
@@ -51,3 +55,29 @@ def test_upkeep_is_not_due_after_every_record(open_study: OpenStudy, paths: Stud
     upkeep.after(study, Started(trial=0, attempt=1, node="here", slurm_job=None, pid=1))
     journal.close()
     assert not workspace.leaderboard.exists()
+
+
+def test_a_study_that_is_over_is_seen_to_with_the_next_one_that_changes(
+    experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path)
+    now = 0.0
+    upkeep = Upkeep(workspace, pytest.fail, clock=lambda: now)
+    with Journal(workspace.study("a")) as first, Journal(workspace.study("b")) as second:
+        studies = [
+            Study(name, experiment(trials=1), journal, upkeep.after)
+            for name, journal in (("a", first), ("b", second))
+        ]
+        for study in studies:
+            Request(study.name, "smoke", "d", None, study.experiment).write(study.paths)
+            study.next_trial()
+            study.started(0, 1, "here", None, 1)
+        upkeep.run([])  # nothing is due for a while
+        run = studies[0].paths.trial(0)
+        run.root.mkdir(parents=True)
+        run.latest.touch()
+        studies[0].ended(0, 1, "failed", "DIVERGED", "the loss is nan")
+        assert run.latest.exists()
+        now += UPKEEP_EVERY_S
+        studies[1].ended(0, 1, "failed", "DIVERGED", "the loss is nan")
+        assert not run.latest.exists()

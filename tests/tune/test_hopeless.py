@@ -137,13 +137,3 @@ def test_each_reason_has_retries_of_its_own_and_the_last_one_names_the_failure(o
     trial = study.trials[0]
     assert (trial.status, trial.reason) == ("failed", "HOST_OOM")
     assert trial.message == "its worker died 5 times; the last time: gone"
-
-
-def test_a_failure_that_may_pass_is_tried_again_like_a_loss(open_study: OpenStudy) -> None:
-    study, journal = open_study(trials=1)
-    fail_next(study, "HOST_OOM", "Traceback\nMemoryError")
-    assert (study.trials[0].status, study.active, study.complete) == ("waiting", 0, False)
-    fail_next(study, "HOST_OOM", "Traceback\nMemoryError")
-    journal.close()
-    assert (study.trials[0].status, study.trials[0].reason) == ("failed", "HOST_OOM")
-    assert study.complete

@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 from pipeline.records import Record
 from tune.journal import Journal
-from tune.progress import Progress, line_for, short, status_line
+from tune.progress import Progress, line_for, seconds_left, short, status_line
 from tune.study import Study
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
@@ -49,6 +49,18 @@ def test_how_far_it_is_fits_in_a_line(open_study: OpenStudy) -> None:
     study, _ = told(open_study)
     line = status_line([study], workers=2)
     assert line == "3/6 trials, 1 stopped, 1 failed, best 4.000 mm (trial 0), about 0:01:30 left"
+
+
+def test_a_study_whose_space_is_exhausted_needs_no_more_time(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=100, share=0, space={"train.batch_size": {"choice": (32,)}})
+    assert study.next_trial() is not None
+    study.started(0, 1, "here", None, 1)
+    for epoch in range(1, 10):
+        study.epoch(0, 1, epoch, 0.004, 60.0)
+    study.ended(0, 1, "completed")
+    assert study.next_trial() is None
+    journal.close()
+    assert (study.complete, seconds_left([study], workers=1)) == (True, 0.0)
 
 
 def test_lines_stay_within_eighty_columns_without_a_terminal() -> None:

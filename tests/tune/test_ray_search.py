@@ -127,14 +127,24 @@ def test_a_worker_that_is_told_to_leave_saves_its_trial_which_is_not_held_agains
     assert_all_there(paths, 4)
 
 
-def test_a_worker_that_cannot_use_its_gpu_any_more_is_replaced(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "reason", "message"),
+    [
+        ("gpu", "NODE_FAIL", "CUDA error: an illegal memory access"),
+        ("memory", "HOST_OOM", "MemoryError: no room for 3 GB"),
+    ],
+)
+def test_a_worker_that_cannot_use_its_gpu_any_more_or_has_no_memory_left_is_replaced(
+    tmp_path: Path, data: Path, fault: str, reason: str, message: str
+) -> None:
     paths = Workspace(tmp_path).study("s")
-    driver = start(tmp_path, data, trials=4, pause=0.05, fault="gpu")
+    driver = start(tmp_path, data, trials=4, pause=0.05, fault=fault)
     output = driver.communicate()[0]
     assert driver.returncode == 0, output
     assert_all_there(paths, 4)
     (lost,) = (record for record in read_journal(paths.journal) if isinstance(record, Lost))
-    assert "CUDA error: an illegal memory access" in lost.message
+    assert (lost.reason, lost.counted) == (reason, True)
+    assert message in lost.message
     trials = fold(read_journal(paths.journal))
     broken = trials[lost.trial].attempts[0]
     later = [a for trial in trials.values() for a in trial.attempts if a.time > lost.time]

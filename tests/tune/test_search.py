@@ -53,6 +53,16 @@ def test_all_plans_a_study_for_every_model(capsys: pytest.CaptureFixture[str], t
     assert text.startswith("  studies    6, at the same time, with the same workers\n")
     assert text.count("  profile    smoke (--profile)") == 1  # what they have in common, once
     assert text.count("  model      ") == 6
+    assert text.count("  stop       Ctrl-C; the same command resumes\n") == 1
+
+
+@pytest.mark.usefixtures("no_slurm")
+def test_each_of_several_fresh_studies_is_resumed_by_its_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = plan_text(capsys, "--model", "all", "--runs", str(tmp_path), "--profile", "smoke", "--fresh")
+    told = "Ctrl-C; the same command, but for --model hrnet, resumes with --study hrnet"
+    assert told in " ".join(text.split())
 
 
 @pytest.mark.usefixtures("no_slurm")
@@ -192,6 +202,10 @@ def test_a_search_on_a_cluster_is_planned_with_its_job_scripts(
         (["--model", "resnet50", "--epochs", "0"], "search.epochs"),
         (["--model", "resnet50", "--study", "../x"], r"--study '\.\./x': a name is made of letters"),
         (["--model", "resnet50", "--study", "a/b"], "--study 'a/b'"),
+        (
+            ["--model", "resnet50", "--study", "all"],
+            "--study 'all': is what a search of all models is called",
+        ),
         (["--model", "resnet50", "--set", "model.name=hrnet"], "give --model hrnet instead"),
         (["--model", "resnet50", "--set", "model.pretrained=true"], "no pretrained weights"),
         (["--model", "resnet50", "--set", "train.precision=fp16"], "fp16 needs a GPU, and none is in use"),

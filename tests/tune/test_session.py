@@ -70,7 +70,6 @@ def test_stopping_before_the_start_is_no_matter() -> None:
     ("error", "reason", "message"),
     [
         (DivergedError("the loss is nan"), "DIVERGED", "the loss is nan"),
-        (MemoryError("no room"), "HOST_OOM", "Traceback"),
         (ZeroDivisionError("oops"), "USER_ERROR", "oops"),
     ],
 )
@@ -89,6 +88,12 @@ def result_of(error: Exception) -> Result:
         raise error
 
     return Session(train).next_result()
+
+
+def test_a_trial_without_memory_goes_on_in_another_process() -> None:
+    result = result_of(MemoryError("no room"))
+    assert (result["event"], result["reason"]) == ("moved", "HOST_OOM")
+    assert result["message"].endswith("MemoryError: no room\n")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])

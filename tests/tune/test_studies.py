@@ -9,8 +9,8 @@ from itertools import count
 import pytest
 
 from pipeline.config import Experiment
-from pipeline.errors import StudyError
-from pipeline.records import Held, Record
+from pipeline.errors import DiskError, StudyError
+from pipeline.records import Ended, Held, Record
 from tune.budget import Budget, spend_together
 from tune.journal import MemoryJournal
 from tune.studies import Studies
@@ -184,13 +184,75 @@ def test_a_hopeless_study_is_given_up_and_the_others_go_on(experiment: MakeExper
     assert [assignment.study for assignment in given] == ["slow", "middle", "fast"] * 3
     fail(studies, "slow", range(3))
     assert [study.name for study in studies.going] == ["middle", "fast"]
-    assert told[0].startswith("study slow: the first 3 trials failed of the same error")
-    assert told[0].endswith("The other studies go on.")
+    assert told[0].startswith("study slow is given up: its first trials have all failed of the same error")
+    assert told[0].endswith("The other studies go on")
     assert {assignment.study for assignment in give_out(studies, 6)} == {"middle", "fast"}
     assert str(studies.error).startswith("study slow: the first 3")
     fail(studies, "middle", range(3))
-    with pytest.raises(StudyError, match="study fast: the first 3"):
+    with pytest.raises(StudyError, match=r"study slow: the first 3(.|\n)*study fast: the first 3"):
         fail(studies, "fast", range(3))
+    assert len(told) == 2
+
+
+def train(studies: Studies, assignment: Assignment) -> None:
+    """Trains a trial to its end, however long that is."""
+    study, trial, attempt = studies[assignment.study], assignment.trial, assignment.attempt
+    assert study.started(trial, attempt, "here", None, 1) == "continue"
+    for epoch in range(1, assignment.config.train.epochs + 1):
+        if study.epoch(trial, attempt, epoch, 0.004, 1.0) == "stop":
+            return
+    studies.ended(study.name, trial, attempt, "completed", "", "")
+
+
+def test_trials_of_a_study_given_up_keep_nobody_waiting_and_are_not_ended_by_the_budget(
+    experiment: MakeExperiment,
+) -> None:
+    told: list[str] = []
+    experiments = {"hopeless": experiment(trials=6, share=0), "good": experiment(trials=4, share=0)}
+    studies = make_studies(experiments, Clock(), say=told.append)
+    given = give_out(studies, 8)
+    fail(studies, "hopeless", range(3))
+    assert not studies.overdue
+    for assignment in given:
+        if assignment.study == "good":
+            train(studies, assignment)
+    assert (studies.complete, studies["good"].complete, studies.active) == (True, True, 1)
+    assert studies.overdue  # its fourth trial may wait for a worker that nobody asks for
+    studies.close()
+    fourth = studies["hopeless"].trials[3]
+    assert (fourth.status, fourth.reason) == ("waiting", "")
+    fail(studies, "hopeless", [3])
+    assert (len(told), studies.active, studies.overdue) == (1, 0, False)
+
+
+def test_the_last_study_to_be_given_up_does_not_hide_what_the_others_found(
+    experiment: MakeExperiment,
+) -> None:
+    studies = make_studies({name: experiment(trials=3, share=0) for name in ("good", "hopeless")}, Clock())
+    for assignment in give_out(studies, 6):
+        if assignment.study == "good":
+            train(studies, assignment)
+    fail(studies, "hopeless", range(3))
+    assert (studies.complete, studies.overdue) == (True, False)
+    assert str(studies.error).startswith("study hopeless: the first 3")
+
+
+class FullJournal(MemoryJournal):
+    """One whose disk is full when a trial has ended."""
+
+    def append(self, record: Record) -> None:
+        if isinstance(record, Ended):
+            raise DiskError("the disk is full")
+        super().append(record)
+
+
+def test_a_full_disk_ends_the_search_and_gives_no_study_up(experiment: MakeExperiment) -> None:
+    journals = {"a": FullJournal(), "b": MemoryJournal()}
+    studies = make_studies({name: experiment() for name in journals}, Clock(), journals)
+    give_out(studies, 2)
+    with pytest.raises(DiskError, match="the disk is full"):
+        fail(studies, "a", [0])
+    assert studies.error is None
 
 
 def test_a_complete_study_holds_no_worker(experiment: MakeExperiment) -> None:

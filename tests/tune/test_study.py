@@ -7,10 +7,10 @@ import pytest
 
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
-from pipeline.records import Record, Revived, read_journal
-from tests.tune.soundness import assert_sound
+from pipeline.records import Ended, Record, Revived, read_journal
+from tests.tune.soundness import assert_sound, decided
 from tune.failures import MAX_FRUITLESS, MAX_LOSSES
-from tune.journal import Journal
+from tune.journal import Journal, MemoryJournal
 from tune.study import Assignment, Study
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
@@ -234,6 +234,25 @@ def test_losses_are_counted_across_drivers(open_study: OpenStudy) -> None:
         study.lost(0, attempt, "killed")
         journal.close()
     assert study.trials[0].status == "failed"
+
+
+def test_a_driver_killed_after_one_loss_too_many_has_the_trial_failed_by_the_next(
+    open_study: OpenStudy, paths: StudyPaths
+) -> None:
+    study, journal = open_study(trials=1)
+    while not study.complete:
+        assignment = study.next_trial()
+        assert assignment is not None
+        study.started(0, assignment.attempt, "here", None, 1)
+        study.lost(0, assignment.attempt, "killed")
+    journal.close()
+    whole = read_journal(paths.journal)
+    assert isinstance(whole[-1], Ended)
+    for cut in range(1, len(whole)):
+        memory = MemoryJournal(whole[:cut])
+        again = Study("s", study.experiment, memory, lambda study, record: None)
+        assert again.complete == (cut == len(whole) - 1), f"cut after {cut} of {len(whole)} records"
+    assert decided(memory) == decided(whole)
 
 
 def test_a_failed_trial_does_not_hold_the_study_up(open_study: OpenStudy) -> None:
