@@ -21,7 +21,7 @@ from pipeline.signals import interruptible
 from tune.place import Demand, Fate, Place
 from tune.session import Task
 from tune.studies import Studies
-from tune.study import Assignment
+from tune.supply import Assignment
 from tune.trainable import FitTrainable
 
 MAX_LAST_WORDS = 300

@@ -16,7 +16,8 @@ from itertools import count
 
 from pipeline.trials import TrialState
 from tune.curves import Curve, Metric, Table
-from tune.study import Assignment, Study
+from tune.study import Study
+from tune.supply import Assignment
 
 
 @dataclass(frozen=True)

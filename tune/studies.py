@@ -10,17 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pipeline.errors import StudyError
-from pipeline.records import EndStatus
+from pipeline.records import EndStatus, seconds_now
+from tune.budget import BEAT_S
 from tune.failures import HopelessStudyError
-from tune.study import Assignment, Study
+from tune.study import Study
+from tune.supply import Assignment
 
 
 class Studies:
     """Studies by name; `say` is told when one of them is given up."""
 
-    def __init__(self, studies: Sequence[Study], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        say: Callable[[str], None],
+        clock: Callable[[], float] = seconds_now,
+    ) -> None:
         self._studies = {study.name: study for study in studies}
         self._say = say
+        self._clock = clock
+        self._parts: dict[str, float] = {}  # of the workers' time, by the names of those that have any
+        self._parts_until = 0.0
         self._errors: dict[str, StudyError] = {}  # why a study was given up
 
     def __getitem__(self, name: str) -> Study:
@@ -46,8 +56,10 @@ class Studies:
 
     @property
     def left(self) -> int:
-        """How many trials have still to run."""
-        return sum(study.left for study in self.going)
+        """How many trials have still to run; what is left of a budget is left for one study or another."""
+        going = self.going
+        to_come = [study.to_come for study in going if study.budget.limited]
+        return sum(study.left for study in going) - (sum(to_come) - max(to_come, default=0))
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -105,14 +117,21 @@ class Studies:
         return "\n".join(map(str, self._errors.values()))
 
     def held(self, workers: Collection[str]) -> None:
-        """Tells every study which workers there are, and which part of their time is its own."""
+        """Tells every study which workers there are, and which part of their time is its own.
+
+        The parts stay as they are for a while, as every change is a record in each journal.
+        """
         going = self.going
-        active = sum(study.active for study in going)
-        for study in going:
-            study.held(workers, study.active / active if active else 1 / len(going))
+        if [study.name for study in going] != list(self._parts) or self._clock() >= self._parts_until:
+            self._share_out(going)
         for study in self:
-            if study not in going:
-                study.held((), 0.0)
+            part = self._parts.get(study.name, 0.0)
+            study.held(workers if study.name in self._parts else (), part)
+
+    def _share_out(self, going: Sequence[Study]) -> None:
+        active = sum(study.active for study in going)
+        self._parts = {study.name: study.active / active if active else 1 / len(going) for study in going}
+        self._parts_until = self._clock() + BEAT_S
 
     def close(self) -> None:
         """Ends every trial that has not begun, as the budget is spent; not those of studies given up."""

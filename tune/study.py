@@ -8,9 +8,9 @@ goes on; nothing about it lives anywhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from pipeline.config import Experiment, RunConfig
+from pipeline.config import Experiment
 from pipeline.errors import DiskError
 from pipeline.paths import StudyPaths
 from pipeline.records import (
@@ -33,19 +33,9 @@ from tune.budget import Budget
 from tune.failures import FalseStarts, end_by_losses, is_counted, is_known_loss, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
-from tune.supply import Supply
+from tune.supply import Assignment, Supply
 
 Listener = Callable[["Study", Record], None]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """One attempt at one trial of a study: what a worker needs to train it."""
-
-    study: str
-    trial: int
-    attempt: int
-    config: RunConfig
 
 
 class Study:
@@ -115,7 +105,12 @@ class Study:
     @property
     def left(self) -> int:
         """How many trials have still to run, those that run now and second chances among them."""
-        return len(self._unfinished.union(self._waiting)) + self._supply.count(self.trials)
+        return len(self._unfinished.union(self._waiting)) + self.to_come
+
+    @property
+    def to_come(self) -> int:
+        """How many of them could be begun now, beside those that run or wait to."""
+        return self._supply.count(self.trials)
 
     @property
     def busy_jobs(self) -> frozenset[str]:

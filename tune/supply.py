@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.records import Drawn, Record, Revived, Warm
@@ -20,6 +21,16 @@ from tune.ranking import best_first
 from tune.space import Draw, Outcome, Sampler, Values, canonical, make_sampler, training_seed
 
 Trials = Mapping[int, TrialState]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One attempt at one trial of a study: what a worker needs to train it."""
+
+    study: str
+    trial: int
+    attempt: int
+    config: RunConfig
 
 
 class Supply:

@@ -4,7 +4,8 @@ import random
 from dataclasses import dataclass, field
 
 from pipeline.config import RunConfig
-from tune.study import Assignment, Study
+from tune.study import Study
+from tune.supply import Assignment
 
 TRIP = 0.5  # how far a curve leaves its course at the worst, so that ranks change
 DIVERGING = 0.1  # of all settings

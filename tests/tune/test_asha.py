@@ -180,3 +180,20 @@ def test_ten_thousand_trials_at_a_rung_cost_little() -> None:
     rungs, draw = Rungs(9, 1, 3), random.Random(0)
     survivors = sum(rungs.decide(trial, 1, draw.random()).decision == "continue" for trial in range(10_000))
     assert 3000 < survivors < 3700
+
+
+@pytest.mark.parametrize(
+    ("trials", "rungs"),
+    [
+        (1, [9]),
+        (12, [9]),
+        (35, [9]),
+        (36, [3, 9]),
+        (107, [3, 9]),
+        (108, [1, 3, 9]),
+        (10_000, [1, 3, 9]),
+    ],
+)
+def test_more_rungs_where_more_trials_are_left_to_the_end(trials: int, rungs: list[int]) -> None:
+    assert Rungs.of(SearchConfig(trials=trials, epochs=27)).milestones == rungs
+    assert Rungs.of(SearchConfig(trials=trials, epochs=27, grace=2)).milestones == [2, 6, 18]

@@ -19,7 +19,8 @@ from tune.budget_plan import budget_text
 from tune.journal import Journal, MemoryJournal
 from tune.prune import prune
 from tune.request import Request, refuse_other
-from tune.study import Assignment, Study
+from tune.study import Study
+from tune.supply import Assignment
 
 MakeExperiment = Callable[..., Experiment]
 HOUR = 3600.0

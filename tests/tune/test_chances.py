@@ -131,9 +131,12 @@ def test_lots_get_most_while_the_best_was_found_by_lot(lowest: float, by_lot: fl
 
 
 def test_how_many_goes_with_the_root_of_the_trials_unless_the_user_says_otherwise() -> None:
-    stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in range(40)]
-    many = SearchConfig(trials=40, epochs=9, share=1)
-    assert Chances.from_journal(many, stopped).affordable() == 2
+    stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in range(400)]
+    for trials, chances in [(400, 5), (100, 4), (12, 4)]:
+        many = SearchConfig(trials=trials, epochs=9, grace=1, share=1)
+        assert Chances.from_journal(many, stopped[:trials]).affordable() == chances
+    few = SearchConfig(trials=400, epochs=9, grace=1, share=1, chances=2)
+    assert Chances.from_journal(few, stopped).affordable() == 2
 
 
 def test_what_is_not_finite_gets_no_chance() -> None:

@@ -17,9 +17,9 @@ from tune.journal import Journal, MemoryJournal
 from tune.progress import line_for, status_line
 from tune.ranking import most_trusted
 from tune.request import Request, refuse_other
-from tune.study import Assignment, Study
+from tune.study import Study
 from tune.summary import worth
-from tune.supply import Supply
+from tune.supply import Assignment, Supply
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
 MakeExperiment = Callable[..., Experiment]

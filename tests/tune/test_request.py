@@ -5,7 +5,7 @@ import pytest
 from pipeline.config import Experiment
 from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths, Workspace
-from tune.request import Request, fresh_name, read_request, refuse_other
+from tune.request import Request, fresh_name, read_request, refuse_other, with_fixed_rungs
 
 Make = Callable[..., Experiment]
 
@@ -53,3 +53,15 @@ def test_fresh_studies_are_numbered(paths: StudyPaths, experiment: Make) -> None
     for expected in ("s-2", "s-3"):
         request(experiment()).write(workspace.study(fresh_name(workspace, "s")))
         assert fresh_name(workspace, "s") == expected
+
+
+def test_rungs_stay_where_the_first_command_put_them(paths: StudyPaths, experiment: Make) -> None:
+    first = with_fixed_rungs(paths, experiment(trials=12, epochs=27, grace=None))
+    assert first.search.grace == 9
+    for trials in (24, 500):
+        Request("s", "full", "d", None, first).write(paths)
+        more = with_fixed_rungs(paths, experiment(trials=trials, epochs=27, grace=None))
+        assert more.search.grace == 9
+        refuse_other(Request("s", "full", "d", None, first), Request("s", "full", "d", None, more))
+        first = more
+    assert with_fixed_rungs(paths, experiment(grace=2)).search.grace == 2

@@ -14,8 +14,10 @@ from pipeline.records import Ended, Held, Record
 from tune.budget import Budget, spend_together
 from tune.journal import MemoryJournal
 from tune.studies import Studies
-from tune.study import Assignment, Study
+from tune.study import Study
+from tune.supply import Assignment
 
+STEP_S = 10.0  # after which a driver tells the studies about its workers again, at the latest
 MakeExperiment = Callable[..., Experiment]
 
 
@@ -50,6 +52,7 @@ def make_studies(
             for name, experiment in experiments.items()
         ],
         say,
+        clock,
     )
 
 
@@ -92,8 +95,10 @@ class Pool:
         heapq.heappush(self._events, (self.clock.now + seconds, next(self._order), assignment, seconds))
 
     def _next_epoch(self) -> None:
-        self.clock.now, _, assignment, seconds = heapq.heappop(self._events)
-        self.studies.held(self._names)
+        moment, _, assignment, seconds = heapq.heappop(self._events)
+        while self.clock.now < moment:
+            self.clock.now = min(self.clock.now + STEP_S, moment)
+            self.studies.held(self._names)
         self.trained_s[assignment.study] += seconds
         study, trial, attempt = self.studies[assignment.study], assignment.trial, assignment.attempt
         epoch = len(study.trials[trial].epochs) + 1
@@ -164,6 +169,14 @@ def test_what_each_study_used_is_in_its_journal(experiment: MakeExperiment) -> N
     assert alone.text().endswith(" of 2 GPU hours, shared with other studies")
     shares = [record.share for journal in journals.values() for record in journal if isinstance(record, Held)]
     assert {0.0, 1 / 3, 1.0} <= set(shares)
+
+
+def test_studies_that_spend_together_want_no_more_workers_than_one_would(experiment: MakeExperiment) -> None:
+    clock = Clock()
+    studies = make_studies(three(experiment, trials=500, gpu_hours=1), clock)
+    Pool(studies, clock, 3, EPOCH_S).run(until=lambda: studies["slow"].budget.used_s > 3000)
+    begun = sum(study.left - study.to_come for study in studies)
+    assert 0 < studies.left - begun == max(study.to_come for study in studies)
 
 
 def fail(studies: Studies, name: str, trials: Sequence[int]) -> None:

@@ -11,7 +11,8 @@ from pipeline.records import Ended, Record, Revived, read_journal
 from tests.tune.soundness import assert_sound, decided
 from tune.failures import MAX_FRUITLESS, MAX_LOSSES
 from tune.journal import Journal, MemoryJournal
-from tune.study import Assignment, Study
+from tune.study import Study
+from tune.supply import Assignment
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
 
