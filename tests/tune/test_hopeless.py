@@ -1,6 +1,8 @@
 """When a search ends because nothing but one mistake comes of its first trials."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +139,17 @@ def test_each_reason_has_retries_of_its_own_and_the_last_one_names_the_failure(o
     trial = study.trials[0]
     assert (trial.status, trial.reason) == ("failed", "HOST_OOM")
     assert trial.message == "its worker died 5 times; the last time: gone"
+
+
+def test_the_page_on_searches_says_what_follows_from_each_failure() -> None:
+    page = (Path(__file__).parents[2] / "tune" / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split("|") for line in page.splitlines() if line.startswith("| `")]
+    told = {name: row for row in rows for name in re.findall(r"`(\w+)`", row[0]) if name in CONSEQUENCES}
+    words = {0: "no", 1: "once", 3: "three times"}
+    for reason, consequence in CONSEQUENCES.items():
+        _, _, again, teaches = map(str.strip, told[reason])
+        if consequence.retries is None:
+            assert again.startswith(("as often as it happens", "when there is more"))
+        else:
+            assert again == words[consequence.retries]
+        assert teaches.startswith("yes" if consequence.teaches else "no")
