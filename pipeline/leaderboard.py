@@ -86,6 +86,7 @@ IDENTITY = [
     "config_hash",
 ]  # settle ties, so that the same records give the same table
 SMOKE = "smoke"
+SHOWN = 10  # rows that the command prints
 UNRANKED_KINDS = {"final"}
 
 
@@ -163,6 +164,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def best_rows(frame: pd.DataFrame) -> str:
+    """The first ranked rows for a person; errors are the means of confirmed settings, else of the one run."""
+    from pipeline.units import to_mm
+
+    rows = frame[frame["rank"].notna()].head(SHOWN)
+    rmse = rows["rmse_mean"].astype(float).fillna(rows["rmse"].astype(float))
+    told = rows[["rank", "study", "trial", "kind", "status", "epochs", "n_seeds"]]
+    table = told.assign(**{"rmse, mm": [f"{to_mm(error):.3f}" for error in rmse]})
+    return str(table.to_string(index=False, na_rep="-"))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     arguments = build_parser().parse_args(argv)
@@ -174,6 +186,8 @@ def main(argv: list[str] | None = None) -> None:
         raise StudyError(f"{workspace.root}: no such folder; give the one that --runs named in the search")
     frame = refresh(workspace, arguments.out)
     print(f"{arguments.out or workspace.leaderboard}: {len(frame)} runs")
+    if frame["rank"].notna().any():
+        print(f"{best_rows(frame)}\nwinner: {workspace.best}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from pipeline.trials import TrialState
 
-SEEDS = 3  # runs to the end of each confirmed setting, its first one among them if that was not stopped
+SEEDS = 3  # runs that confirm a setting, beside the one it was chosen for
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,18 @@ class Spread:
 
 
 def spreads(trials: Mapping[int, TrialState]) -> dict[int, Spread]:
-    """The spread of every setting that was run to its end at least twice, for each trial that has it."""
+    """The spread of every setting with at least two confirming runs to the end, for each trial that has it.
+
+    The run that the setting was chosen for is no part of it: it was chosen for being low.
+    """
     members: dict[int, list[TrialState]] = {}
     for trial in trials.values():
         if trial.confirms is not None:
-            members.setdefault(trial.confirms, [trials[trial.confirms]]).append(trial)
+            members.setdefault(trial.confirms, []).append(trial)
     found: dict[int, Spread] = {}
-    for group in members.values():
+    for original, group in members.items():
         scores = [t.best_rmse for t in group if t.status == "completed" and t.best_rmse is not None]
         if len(scores) > 1:
             spread = Spread(fmean(scores), stdev(scores), len(scores))
-            found |= {trial.number: spread for trial in group}
+            found |= dict.fromkeys((original, *(trial.number for trial in group)), spread)
     return found

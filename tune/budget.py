@@ -34,7 +34,7 @@ class Budget:
         self._limit_s = math.inf if search.gpu_hours is None else search.gpu_hours * SECONDS_PER_HOUR
         self._deadline = math.inf if search.deadline is None else search.deadline.timestamp()
         self._clock = clock
-        self._repeats, self._repeat_epochs = search.confirm * (SEEDS - 1), search.epochs
+        self._repeats, self._repeat_epochs = search.confirm * SEEDS, search.epochs
         self._together: Sequence[Budget] = (self,)  # those that spend what this one may
         self._begun = -math.inf
         self._used_s = 0.0
@@ -44,6 +44,7 @@ class Budget:
         self._had_others = False  # on the same workers, once
         self._seen: dict[str, float] = {}  # worker: until when its time is in _used_s
         self._next_beat = -math.inf  # no driver has spoken yet
+        self._last = -math.inf  # when the last record was written
         self._epochs, self._epochs_s = 0, 0.0
 
     @classmethod
@@ -58,6 +59,7 @@ class Budget:
 
     def take(self, record: Record) -> None:
         """One step of the fold."""
+        self._last = record.time
         match record:
             case Begun():
                 self._begun = record.time
@@ -104,9 +106,7 @@ class Budget:
     @property
     def own_s(self) -> float:
         """This study's part of that."""
-        if self._next_beat == -math.inf:
-            return self._used_s
-        now = self._clock()
+        now = self._clock() if self._next_beat > -math.inf else self._last  # without a driver: by the journal
         held_s = sum(max(now - self._seen[worker], 0.0) for worker in self._workers)
         return self._used_s + self._share * held_s
 

@@ -48,14 +48,15 @@ def refuse_passed(search: SearchConfig, is_new: bool) -> None:
 
 
 def epochs_left(search: SearchConfig, trials: dict[int, TrialState]) -> float:
-    """About how many epochs a study has still to train: trials to come are as long as those that ended."""
+    """About how many epochs a study has still to train: what rungs save goes to second chances."""
     searched = [trial for trial in trials.values() if trial.confirms is None]
     done = sum(len(trial.epochs) for trial in searched)
     ended = [len(trial.epochs) for trial in searched if not trial.unfinished and trial.epochs]
     mean = sum(ended) / len(ended) if ended else search.epochs * search.share
     to_come = max(search.trials - len(ended), 0) * mean
-    repeats = max(search.confirm * (SEEDS - 1) - (len(trials) - len(searched)), 0)
-    return max(to_come, search.share * search.trials * search.epochs - done, 0) + repeats * search.epochs
+    shared = search.affordable_share * search.trials * search.epochs
+    repeats = max(search.confirm * SEEDS - (len(trials) - len(searched)), 0)
+    return max(to_come, shared - done, 0) + repeats * search.epochs
 
 
 def so_far(paths: StudyPaths, request: Request | None) -> list[str]:

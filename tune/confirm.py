@@ -33,7 +33,7 @@ def next_repeat(trials: Mapping[int, TrialState], top: int) -> Drawn | None:
 
 def repeats_left(trials: Mapping[int, TrialState], top: int) -> int:
     """How many runs are still to be drawn."""
-    return sum(_runs(original) - drawn for original, drawn in _missing(trials, top))
+    return sum(SEEDS - drawn for _, drawn in _missing(trials, top))
 
 
 def _missing(trials: Mapping[int, TrialState], top: int) -> Iterator[tuple[TrialState, int]]:
@@ -42,13 +42,8 @@ def _missing(trials: Mapping[int, TrialState], top: int) -> Iterator[tuple[Trial
         return
     given = Counter(trial.confirms for trial in trials.values())
     for original in best_first(trials.values())[:top]:
-        if given[original.number] < _runs(original):
+        if given[original.number] < SEEDS:
             yield original, given[original.number]
-
-
-def _runs(original: TrialState) -> int:
-    """A run that was stopped says too little to be one of them."""
-    return SEEDS - (original.status == "completed")
 
 
 def fresh_seed(seed: int, repeat: int) -> int:

@@ -29,6 +29,11 @@ def trial_text(study: StudyPaths, trial: TrialState) -> str:
     return "\n".join([*lines, trial.message.rstrip()]).rstrip()
 
 
+def going_text(trial: TrialState, driven: bool) -> str:
+    """A trial's status; one that runs needs a driver."""
+    return "interrupted" if trial.status == "running" and not driven else str(trial.status)
+
+
 def attempt_lines(trial: TrialState, started: Started) -> list[str]:
     """An attempt: where it ran, and why it ended if its worker was lost."""
     job = f", Slurm job {started.slurm_job}" if started.slurm_job else ""

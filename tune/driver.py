@@ -186,7 +186,7 @@ def go_on(studies: Studies, tasks: Mapping[str, Task], here: Place, progress: Pr
     """Lets Ray, started for it, execute what is left of the studies; its output goes to `log`."""
     for study in studies:
         if study.complete:
-            progress.say(f"study {study.name} is complete already; nothing to run")
+            progress.say(f"study {study.name} is complete already; nothing to run{by_budget(study)}")
     if studies.complete:
         return
     progress.say(f"starting workers; their output goes to {log}")
@@ -195,9 +195,23 @@ def go_on(studies: Studies, tasks: Mapping[str, Task], here: Place, progress: Pr
 
     execute(studies, tasks, here, progress.say)
     for study in studies:
+        if by_budget(study):
+            progress.say(f"study {study.name} has ended{by_budget(study)}")
         if study.exhausted:
             count = len(study.trials)
             progress.say(f"every configuration of {study.name}'s space was tried: {count} trials are all")
+
+
+def by_budget(study: Study) -> str:
+    """What a budget kept a study from, and how to go on; empty if nothing."""
+    search = study.experiment.search
+    stopped = sum(trial.reason == "BUDGET" for trial in study.trials.values())
+    undrawn = 0 if study.exhausted else search.trials - sum(t.confirms is None for t in study.trials.values())
+    if not study.budget.limited or not (stopped or undrawn):
+        return ""
+    more = "a larger --gpu-hours" if search.gpu_hours is not None else "a later --deadline"
+    told = f"{stopped} trials were stopped by the budget and {undrawn} never begun"
+    return f" within {study.budget.text()}: {told}; {more} goes on with them"
 
 
 def _names(studies: Studies) -> str:

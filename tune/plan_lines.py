@@ -66,8 +66,10 @@ def _share(search: SearchConfig) -> str:
 
 
 def _confirm(search: SearchConfig) -> str:
-    best = "the best setting runs" if search.confirm == 1 else f"the best {search.confirm} settings run"
-    return f"{best} again at the end, for {SEEDS} seeds each, and are ranked by their mean"
+    if search.confirm == 1:
+        return f"the best setting is trained again at the end, with {SEEDS} other seeds; their mean counts"
+    best = f"the best {search.confirm} settings"
+    return f"{best} are trained again at the end, each with {SEEDS} other seeds, and ranked by their mean"
 
 
 def _range(distribution: Distribution) -> str:

@@ -26,6 +26,7 @@ from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started
 from pipeline.schedule import label
 from pipeline.trials import TrialState
 from pipeline.units import to_mm
+from tune.budget_plan import epochs_left
 from tune.ranking import most_trusted
 from tune.study import Study
 
@@ -60,10 +61,7 @@ def line_for(study: Study, record: Record) -> str | None:
         case Started():
             return _trial_line(record.trial, _begins(study.trials[record.trial], record))
         case Epoch(rung=int()):
-            fate = "goes on" if record.decision == "continue" else "stopped"
-            return _trial_line(
-                record.trial, f"rung {record.rung}, epoch {record.epoch}: {mm(record.rmse)}, {fate}"
-            )
+            return _trial_line(record.trial, _judged(study, record, record.rung))
         case Revived():
             where = "runs to its end" if record.to_end else "is judged again at the next rung"
             return _trial_line(record.trial, f"gets a second chance: {where}")
@@ -72,6 +70,14 @@ def line_for(study: Study, record: Record) -> str | None:
         case Ended():
             return _trial_line(record.trial, _ends(study.trials[record.trial], record))
     return None
+
+
+def _judged(study: Study, record: Epoch, rung: int | None) -> str:
+    """What was decided at a rung, or later about a trial that others overtook there."""
+    where = f"rung {rung}, epoch {record.epoch}: {mm(record.rmse)}"
+    if record.epoch not in study.rung_epochs:
+        return f"{where}, stopped: others have overtaken it"
+    return f"{where}, {'goes on' if record.decision == 'continue' else 'stopped'}"
 
 
 def _trial_line(number: int, text: str) -> str:
@@ -139,22 +145,22 @@ def seconds_left(studies: Sequence[Study], workers: int) -> float | None:
     known = [entry for entry in work if entry is not None]
     if len(known) < len(work):
         return None
-    return max([sum(total for total, _ in known) / workers, *(longest for _, longest in known)])
+    left = max([sum(total for total, _ in known) / workers, *(longest for _, longest in known)])
+    return min(left, *(max(study.budget.seconds_left(confirming=True), 0.0) for study in studies))
 
 
 def _work_left(study: Study) -> tuple[float, float] | None:
     """Seconds of training to come, and of those the longest trial's that runs; None if nobody knows."""
     if study.complete:
-        return 0.0, 0.0
+        return 0.0, 0.0  # as far as its space and its budget go
     trials = study.trials.values()
     ended = [trial.seconds for trial in trials if not trial.unfinished and trial.epochs]
     if not ended:
         return None
     mean = sum(ended) / len(ended)
     going = [_seconds_left_of(study, trial, mean) for trial in trials if trial.status == "running"]
-    begun = sum(trial.confirms is None and trial.status != "waiting" for trial in trials)
-    to_come = study.experiment.search.trials - begun
-    return sum(going) + to_come * mean, max(going, default=0.0)
+    total = epochs_left(study.experiment.search, study.trials) * study.budget.epoch_s
+    return max(total, sum(going)), max(going, default=0.0)
 
 
 def _seconds_left_of(study: Study, trial: TrialState, mean_s: float) -> float:

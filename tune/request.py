@@ -93,8 +93,8 @@ def refuse_other(old: Request, new: Request) -> None:
     if differing:
         raise StudyError(
             f"study {new.study} was started with another request:\n" + "\n".join(differing) + "\n"
-            "Repeat the first command to resume it, or use --study NAME or --fresh for a new study "
-            "(search.trials may be raised, not lowered; the budget may change)"
+            "Repeat the first command to resume it, or use --study NAME, --fresh or another --runs for a new "
+            "study (search.trials may be raised, not lowered; the budget may change)"
         )
 
 

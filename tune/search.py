@@ -14,7 +14,7 @@ from pipeline import cli
 EXAMPLES = """\
   python -m tune.search --model resnet50                 what it can do here, explained first
   python -m tune.search --model resnet50 --dry-run       only the plan
-  python -m tune.search --model all --profile smoke --trials 4
+  python -m tune.search --model all --profile smoke --trials 4 --runs six
   python -m tune.search --model convnext --data packs/hand --set search.epochs=60
   python -m tune.search --model convnext --study two --warm-start convnext --sampler tpe
   python -m tune.search --model convnext --cluster greene --workers 8 --follow"""

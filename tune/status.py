@@ -212,6 +212,8 @@ def studies_table(studies: list[StudyPaths]) -> Table:
 def study_cells(study: StudyPaths) -> list[str]:
     """What a study's records say, or why they cannot be read: one bad study must not hide the others."""
     from pipeline.errors import PipelineError
+    from tune.describe import going_text
+    from tune.journal import is_driven
     from tune.progress import mm
     from tune.ranking import most_trusted
     from tune.request import read_request
@@ -223,7 +225,8 @@ def study_cells(study: StudyPaths) -> list[str]:
         return ["-", f"unreadable: {error}", "-", "-"]
     asked = request.experiment.search.trials if request else "?"
     best = most_trusted(states)
-    counts = Counter(trial.status for trial in states.values())
+    driven = is_driven(study)
+    counts = Counter(going_text(trial, driven) for trial in states.values())
     return [
         f"{sum(not trial.unfinished and trial.confirms is None for trial in states.values())}/{asked}",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
@@ -235,6 +238,7 @@ def study_cells(study: StudyPaths) -> list[str]:
 def trials_text(study: StudyPaths, width: int) -> str:
     """A line a trial, best first, those without a result last; its values below it if a line is too short."""
     from tune.columns import aligned
+    from tune.describe import going_text
     from tune.journal import is_driven
     from tune.progress import mm, short
 
@@ -242,7 +246,7 @@ def trials_text(study: StudyPaths, width: int) -> str:
     rows = [["trial", "status", "epochs", "rung", "best"]]
     values = ["values"]
     for trial in sorted(trials.values(), key=lambda t: (t.best_rmse is None, t.best_rmse or 0.0, t.number)):
-        going = "interrupted" if trial.status == "running" and not driven else str(trial.status)
+        going = going_text(trial, driven)
         rung = "-" if trial.rung is None else str(trial.rung)
         epochs = str(max(trial.epochs, default=0))
         rows.append([str(trial.number), f"{going} {trial.reason}".strip(), epochs, rung, mm(trial.best_rmse)])

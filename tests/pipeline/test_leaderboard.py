@@ -10,7 +10,7 @@ from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
 from pipeline.errors import StudyError
 from pipeline.final import read_winner, validation_of
-from pipeline.leaderboard import COLUMNS, ranked, refresh, winner
+from pipeline.leaderboard import COLUMNS, best_rows, ranked, refresh, winner
 from pipeline.paths import Workspace
 from pipeline.provenance import Purpose
 from pipeline.records import Begun, Drawn, Ended, Epoch, Started
@@ -83,9 +83,10 @@ def test_the_runs_of_a_confirmed_setting_share_its_mean_and_rank(tmp_path):
     frame = refresh(workspace).set_index("trial").sort_index()
     assert list(frame["kind"]) == ["search", "search", "confirm", "confirm", "confirm"]
     assert list(frame["rmse"]) == [0.002, 0.0025, 0.003, 0.004, 0.0001]
-    assert list(frame["rmse_mean"].fillna(0)) == pytest.approx([0.003, 0, 0.003, 0.003, 0.003])
-    assert list(frame["rmse_std"].fillna(0)) == pytest.approx([0.001, 0, 0.001, 0.001, 0.001])
-    assert list(frame["n_seeds"]) == [3, 1, 3, 3, 3]
+    assert list(frame["rmse_mean"].fillna(0)) == pytest.approx([0.0035, 0, 0.0035, 0.0035, 0.0035])
+    spread = 0.001 / 2**0.5
+    assert list(frame["rmse_std"].fillna(0)) == pytest.approx([spread, 0, spread, spread, spread])
+    assert list(frame["n_seeds"]) == [2, 1, 2, 2, 2]  # not the one it was chosen for
     assert list(frame["rank"].fillna(0)) == [2, 1, 3, 4, 0]
 
 
@@ -259,3 +260,15 @@ def test_a_final_run_keeps_the_row_it_began_with(workspace, tmp_path):
         assert read_winner(workspace, [], pin=pin) == first
     finally:
         workspace.best.write_text(best)
+
+
+def test_a_person_sees_the_best_rows():
+    frame = board(
+        {"study": "a", "trial": 7, "rmse": 0.004, "kind": "search", "status": "completed"},
+        {"study": "a", "trial": 2, "rmse": 0.002, "rmse_mean": 0.003, "n_seeds": 3},
+        {"study": "a", "trial": 5, "rmse": 0.001, "status": "failed"},
+    )
+    heading, first, second = best_rows(frame).splitlines()
+    assert heading.split()[:2] == ["rank", "study"]
+    assert (first.split()[:3], first.split()[-1]) == (["1", "a", "2"], "3.000")
+    assert (second.split()[:3], second.split()[-1]) == (["2", "a", "7"], "4.000")

@@ -220,6 +220,10 @@ def held(time: float, *workers: str) -> Held:
         ([held(0, "17"), held(50, "17"), held(1000), held(1010, "17")], 1010),  # outlived its driver
         ([held(0, "a"), held(50), held(1000, "b"), held(1010, "b")], 50 + 10),
         ([held(50, "a"), held(20, "a")], 0),  # a clock that was set back
+        (
+            [held(0, "a", "b"), Ended(time=32, trial=0, status="completed")],
+            2 * 32,
+        ),  # known to be held by then
     ],
 )
 def test_what_was_used_is_a_fold_over_the_journal(records: list[Record], used_s: float) -> None:

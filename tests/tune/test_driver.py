@@ -8,8 +8,8 @@ import pytest
 from pipeline.config import Experiment
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Started
-from tune.driver import UPKEEP_EVERY_S, Upkeep
-from tune.journal import Journal
+from tune.driver import UPKEEP_EVERY_S, Upkeep, by_budget
+from tune.journal import Journal, MemoryJournal
 from tune.request import Request
 from tune.study import Study
 
@@ -81,3 +81,22 @@ def test_a_study_that_is_over_is_seen_to_with_the_next_one_that_changes(
         now += UPKEEP_EVERY_S
         studies[1].ended(0, 1, "failed", "DIVERGED", "the loss is nan")
         assert not run.latest.exists()
+
+
+def test_a_study_that_its_budget_ended_says_how_to_go_on(experiment: Callable[..., Experiment]) -> None:
+    now = [1e9]
+    study = Study("s", experiment(gpu_hours=1.0), MemoryJournal(), lambda s, r: None, clock=lambda: now[0])
+    study.held(["w"])
+    assert by_budget(study).endswith(
+        "0 trials were stopped by the budget and 5 never begun; a larger --gpu-hours goes on with them"
+    )
+    study.next_trial()
+    study.started(0, 1, "here", None, 1)
+    now[0] += 3600
+    study.epoch(0, 1, 1, 0.004, 3600.0)
+    assert by_budget(study) == (
+        " within 1 of 1 GPU hours: 1 trials were stopped by the budget and 5 never begun; a larger "
+        "--gpu-hours goes on with them"
+    )
+    unlimited = Study("s", experiment(), MemoryJournal(), lambda s, r: None)
+    assert by_budget(unlimited) == ""

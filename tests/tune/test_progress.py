@@ -48,7 +48,7 @@ def test_every_event_that_matters_has_a_line(open_study: OpenStudy) -> None:
 def test_how_far_it_is_fits_in_a_line(open_study: OpenStudy) -> None:
     study, _ = told(open_study)
     line = status_line([study], workers=2)
-    assert line == "3/6 trials, 1 stopped, 1 failed, best 4.000 mm (trial 0), about 0:01:30 left"
+    assert line == "3/6 trials, 1 stopped, 1 failed, best 4.000 mm (trial 0), about 0:08:00 left"
 
 
 def test_a_study_whose_space_is_exhausted_needs_no_more_time(open_study: OpenStudy) -> None:
@@ -100,3 +100,19 @@ def test_what_a_budget_ends_says_so(open_study: OpenStudy) -> None:
         "trial 1    the budget leaves no time for it",
     ]
     assert "0 of 1 GPU hours" in status_line([study], workers=2)
+
+
+def test_a_trial_that_was_overtaken_is_told_of_as_such(open_study: OpenStudy) -> None:
+    lines: list[str] = []
+
+    def listen(study: Study, record: Record) -> None:
+        lines.append(line_for(study, record) or "")
+
+    study, journal = open_study(listen=listen, trials=9)
+    for number in range(5):
+        study.next_trial()
+        study.started(number, 1, "here", None, 1)
+        study.epoch(number, 1, 1, 0.009 - 0.001 * number, 60.0)  # each better than those before
+    study.epoch(0, 1, 2, 0.009, 60.0)
+    journal.close()
+    assert lines[-1] == "trial 0    rung 1, epoch 2: 9.000 mm, stopped: others have overtaken it"

@@ -35,8 +35,8 @@ def test_another_request_is_refused_with_every_difference_and_a_way_out(experime
         "  data: 'd1' -> 'd2'",
         "  search.epochs: 9 -> 20",
         "  search.trials: 6 -> 2",
-        "Repeat the first command to resume it, or use --study NAME or --fresh for a new study "
-        "(search.trials may be raised, not lowered; the budget may change)",
+        "Repeat the first command to resume it, or use --study NAME, --fresh or another --runs for a new "
+        "study (search.trials may be raised, not lowered; the budget may change)",
     ]
 
 

@@ -102,7 +102,7 @@ def test_a_budget_is_part_of_the_plan(capsys: pytest.CaptureFixture[str], tmp_pa
 def test_confirming_is_part_of_the_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke"]
     text = " ".join(plan_text(capsys, *command, "--confirm", "3").split())
-    assert "confirm the best 3 settings run again at the end, for 3 seeds each" in text
+    assert "confirm the best 3 settings are trained again at the end, each with 3 other seeds" in text
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
 def test_all_studies_at_a_glance(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     heading, row = shown(capsys, "--runs", str(runs))
     assert heading.split() == ["study", "driver", "trials", "now", "best", "trial"]
-    assert " ".join(row.split()) == "s not running 2/6 1 failed, 1 running, 1 stopped 3.000 mm 2"
+    assert " ".join(row.split()) == "s not running 2/6 1 failed, 1 interrupted, 1 stopped 3.000 mm 2"
 
 
 def test_a_studys_trials_best_first_within_eighty_columns(

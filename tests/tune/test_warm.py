@@ -324,8 +324,8 @@ def test_confirmed_settings_come_first() -> None:
             *trained(0, CONFIGURED, 0.002),
             *trained(1, setting(2e-3), 0.005),
             *trained(2, setting(3e-3), 0.003),
-            *trained(3, setting(2e-3), 0.005, confirms=1),
-            *trained(4, setting(3e-3), 0.009, confirms=2),
+            *(record for n in (3, 4) for record in trained(n, setting(2e-3), 0.005, confirms=1)),
+            *(record for n in (5, 6) for record in trained(n, setting(3e-3), 0.006, confirms=2)),
         ]
     )
     assert [trial.number for trial in trusted_first(trials)] == [1, 2, 0]  # means 5 and 6 mm; not confirmed
@@ -475,7 +475,7 @@ def test_the_plan_says_what_is_taken_over_and_touches_nothing(
     [
         (
             ["--warm-start", "resnet50"],
-            r"search\.warm_start: None -> 'resnet50'\n.*use --study NAME or --fresh",
+            r"search\.warm_start: None -> 'resnet50'\n.*use --study NAME, --fresh or",
         ),
         (["--study", "two", "--warm-start", "two"], "--warm-start two: is the new study itself"),
         (["--study", "two", "--warm-start", "1e3"], "--warm-start 1e3: no such study"),
