@@ -128,6 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     from tune.local_ray import LocalRay
 
     plans = make_plans(args, this_machine(executor.reason))
+    if args.follow:
+        print("--follow changes nothing here: the search runs in this terminal")
     if args.dry_run:
         print(plans_text(plans))
         return

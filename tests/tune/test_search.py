@@ -66,6 +66,14 @@ def test_each_of_several_fresh_studies_is_resumed_by_its_name(
 
 
 @pytest.mark.usefixtures("no_slurm")
+def test_following_where_there_is_no_cluster_is_said_to_change_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = plan_text(capsys, "--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke", "--follow")
+    assert text.startswith("--follow changes nothing here")
+
+
+@pytest.mark.usefixtures("no_slurm")
 def test_flags_reach_the_configuration(tmp_path: Path) -> None:
     command = ["--model", "resnet50", "--runs", str(tmp_path), "--profile", "smoke", "--trials", "3"]
     command += [
