@@ -74,9 +74,12 @@ class Daemons:
 
     def start_accounting(self, ports: config.Ports) -> None:
         """A database of our own, slurmdbd on it, and in it the cluster, an account and this user."""
+        temporary = self._root / "database-temporary"
+        temporary.mkdir()
         where = [
             "--no-defaults",  # first, or it is refused
             f"--datadir={self._root}/database",
+            f"--tmpdir={temporary}",  # a server that starts removes what others have in the common one
             f"--user={config.user()}",
         ]
         make = ["--skip-test-db", "--skip-name-resolve", "--auth-root-authentication-method=socket"]
