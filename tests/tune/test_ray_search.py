@@ -16,6 +16,7 @@ from pipeline.records import Ended, Epoch, Lost, Started, read_journal
 from pipeline.trials import fold
 from tests.tune.drivers import start
 from tests.tune.soundness import assert_sound
+from tune.budget import SECONDS_PER_HOUR, Budget
 from tune.journal import is_driven, read_driver
 
 pytestmark = pytest.mark.end_to_end
@@ -186,12 +187,14 @@ def test_a_mistake_in_the_code_ends_the_search_with_its_traceback_told_once(
 
 def test_a_spent_budget_ends_a_search_which_goes_on_with_a_larger_one(tmp_path: Path, data: Path) -> None:
     paths = Workspace(tmp_path).study("s")
-    for gpu_hours, pause in (("0.003", 0.5), ("1", 0.05)):
-        driver = start(tmp_path, data, trials=8, pause=pause, GPU_HOURS=gpu_hours)
+    for trials, pause in ((2, 0.05), (8, 1.0), (8, 0.05)):
+        used_h = Budget.from_journal(SearchConfig(), read_journal(paths.journal)).used_s / SECONDS_PER_HOUR
+        enough = pause < 1
+        driver = start(tmp_path, data, trials, pause, GPU_HOURS=str(used_h + (1 if enough else 0.004)))
         output = driver.communicate()[0]
         assert driver.returncode == 0, output
         stopped = [t for t in fold(read_journal(paths.journal)).values() if t.reason == "BUDGET"]
-        assert bool(stopped) == (gpu_hours == "0.003"), output
+        assert bool(stopped) != enough, output
     assert_all_there(paths, 8, gpu_hours=1)
 
 
