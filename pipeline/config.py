@@ -235,7 +235,7 @@ class SearchConfig(Strict):
 
         Unless configured, there are as many rungs as leave FINISHERS trials or more to the end, the first not
         before a MAX_PARTS-th of a run: with few trials, judging early loses more than it saves. Chosen by
-        replay; see the README.
+        replay; see tune/README.md.
         """
         if self.grace is not None:
             return self.grace

@@ -7,7 +7,7 @@ Ray's do is a test.
 Where stopped trials get second chances, a trial that survived a rung is stopped between rungs once others
 have overtaken it there. Where hundreds of trials start together, those with the shortest epochs are judged
 first, among few, and every better one that comes later survives too: on 10,000 workers twice as many of
-the shipped table's settings passed the last rung as on 8. Chosen by replay; see the README. No Ray here.
+the shipped table's settings passed the last rung as on 8. Chosen by replay; see tune/README.md. No Ray here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ together, those stopped first are not the most promising. To wait for all to end
 and take twice as long on 100 workers.
 
 How promising: the error at the rung where it was stopped, times what trials that were completed have
-gained from there to their best (the median). Chosen by replay; see the README. No Ray here.
+gained from there to their best (the median). Chosen by replay; see tune/README.md. No Ray here.
 """
 
 from __future__ import annotations

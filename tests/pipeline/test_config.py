@@ -37,6 +37,11 @@ def test_the_key_that_was_probably_meant_is_named(key, meant):
     assert refusal({"train": {key: 1}}).endswith(f"precision, deterministic{meant}")
 
 
+def test_a_key_without_its_section_is_refused_with_the_sections_that_have_it():
+    assert refusal({"lr": 1}).endswith("final, twin; did you mean 'train.lr'?")
+    assert refusal({"epochs": 1}).endswith("'train.epochs' or 'search.epochs' or 'final.epochs'?")
+
+
 @pytest.mark.parametrize(
     ("tree", "expected"),
     [
