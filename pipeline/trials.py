@@ -56,6 +56,11 @@ class TrialState:
         return self.epochs[max(self.epochs)] if self.epochs else None
 
     @property
+    def epoch_s(self) -> float | None:
+        """Seconds of an epoch, the mean; None before the first."""
+        return self.seconds / len(self.epochs) if self.epochs else None
+
+    @property
     def unfinished(self) -> bool:
         """Whether it still has to run."""
         return self.status in UNFINISHED

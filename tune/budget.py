@@ -20,8 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 
 from pipeline.config import SearchConfig
-from pipeline.records import Begun, Drawn, Epoch, Held, Record, seconds_now
-from pipeline.spread import SEEDS
+from pipeline.records import Begun, Epoch, Held, Record, seconds_now
 
 BEAT_S = 60.0  # between two records of the workers that are held, if nothing changes
 SECONDS_PER_HOUR = 3600.0
@@ -34,7 +33,7 @@ class Budget:
         self._limit_s = math.inf if search.gpu_hours is None else search.gpu_hours * SECONDS_PER_HOUR
         self._deadline = math.inf if search.deadline is None else search.deadline.timestamp()
         self._clock = clock
-        self._repeats, self._repeat_epochs = search.confirm * SEEDS, search.epochs
+        self._reserve: Callable[[int], float] = lambda workers: 0.0
         self._together: Sequence[Budget] = (self,)  # those that spend what this one may
         self._begun = -math.inf
         self._used_s = 0.0
@@ -63,8 +62,6 @@ class Budget:
         match record:
             case Begun():
                 self._begun = record.time
-            case Drawn() if record.confirms is not None:
-                self._repeats = max(self._repeats - 1, 0)
             case Epoch():
                 self._epochs += 1
                 self._epochs_s += record.seconds
@@ -99,6 +96,11 @@ class Budget:
         return math.isfinite(self._limit_s) or math.isfinite(self._deadline)
 
     @property
+    def crew(self) -> int:
+        """How many workers are held, or were last; at least 1."""
+        return self._crew
+
+    @property
     def used_s(self) -> float:
         """Seconds that workers have been held, all together, until now."""
         return sum(budget.own_s for budget in self._together)
@@ -124,15 +126,14 @@ class Budget:
         """How long the workers of now can go on, all of them; a search leaves time to confirm its best."""
         if not self.limited:
             return math.inf
-        reserve_s = 0.0 if confirming else sum(budget.reserve_s for budget in self._together)
+        reserve_s = 0.0 if confirming else sum(budget._reserve(self._crew) for budget in self._together)
         by_hours = self._limit_s - self.used_s - min(reserve_s * self._crew, self._limit_s / 2)
         by_time = self._deadline - self._clock() - min(reserve_s, (self._deadline - self._begun) / 2)
         return min(by_hours / self._crew, by_time)
 
-    @property
-    def reserve_s(self) -> float:
-        """How long the workers of now take to confirm this study's best trials."""
-        return math.ceil(self._repeats / self._crew) * self._repeat_epochs * self.epoch_s
+    def keep(self, reserve: Callable[[int], float]) -> None:
+        """Keeps time to confirm the best: `reserve` tells how many seconds so many workers take for that."""
+        self._reserve = reserve
 
     def fits(self, epochs: float, epoch_s: float | None = None, confirming: bool = False) -> bool:
         """Whether so many epochs, of the study's mean length or the one given, can be trained from now on."""
@@ -144,7 +145,8 @@ class Budget:
         if not self.fits(epochs):
             return 0
         cost_s = epochs * self.epoch_s
-        return max((self._limit_s - self.used_s) // cost_s, 1) if cost_s and self.limited else math.inf
+        known = cost_s and math.isfinite(self._limit_s)
+        return max((self._limit_s - self.used_s) // cost_s, 1) if known else math.inf
 
     def text(self) -> str:
         """What is used of what may be, for a person; empty without a limit."""

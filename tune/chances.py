@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from pipeline.config import SearchConfig
@@ -94,13 +94,19 @@ class Chances:
                 if record.status == "completed":
                     self._learn(record.trial)
 
-    def next(self) -> Chance | None:
-        """The chance to give now; None if nobody waits for one, enough run, or what is left is not enough."""
+    def next(self, fits: Callable[[Chance], bool] | None = None) -> Chance | None:
+        """The chance to give now; None if nobody waits for one, enough run, or what is left is not enough.
+
+        `fits` tells whether a budget has room for one; where it has none for the first in line, it may have
+        for another.
+        """
         if len(self._going) >= self._at_once:
             return None
         left = self._left()
-        for chance in (self._by_lot() if self._lots_turn() else None, self._most_promising()):
-            if chance is not None and chance.epochs <= left:
+        options = [self._by_lot()] if self._lots_turn() else []
+        options += self._promising() if fits else self._promising()[:1]
+        for chance in options:
+            if chance is not None and chance.epochs <= left and (fits is None or fits(chance)):
                 return chance
         return None
 
@@ -151,11 +157,14 @@ class Chances:
         trial = self._lots[0][1]
         return Chance(trial, True, self._rungs[-1] - self._reached[trial])
 
-    def _most_promising(self) -> Chance | None:
-        for trial in self._first(1):
-            rung = self._next_rung(self._stopped[trial])
-            return Chance(trial, False, rung - self._reached[trial])
-        return None
+    def _promising(self) -> list[Chance]:
+        """The most promising trial of each rung, best first."""
+        heads = [(self._promise(epoch, held[0][0]), held[0][1]) for epoch, held in self._held.items() if held]
+        trials = [trial for _, trial in sorted(heads)]
+        return [
+            Chance(trial, False, self._next_rung(self._stopped[trial]) - self._reached[trial])
+            for trial in trials
+        ]
 
     def _next_rung(self, epoch: int) -> int:
         return self._rungs[self._rungs.index(epoch) + 1]

@@ -6,6 +6,7 @@ Whatever happens, a trial is one of the study's trials, and the time that its wo
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from pipeline.trials import TrialState
 MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that do not count, count too
 MAX_LOSSES = 3  # how often a trial goes on after those
 MAX_FALSE_STARTS = 5
-MAX_SAME_FAILURES = 3  # of the first trials, before the request is held to be at fault
+MAX_SAME_FAILURES = 3  # before any epoch; then the request is held to be at fault
 
 
 class HopelessStudyError(StudyError):
-    """The first trials of a study have all failed of the same error, which is the request's."""
+    """Trials of a study have failed of the same error before any had trained: it is the request's."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def end_by_losses(trial: TrialState) -> Ended | None:
     counted = sum(loss.counted and loss.reason == last.reason for loss in trial.lost)
     if counted <= (MAX_LOSSES if retries is None else retries):
         return None
-    why = f"its worker died {trial.losses} times; the last time: {last.message}"
+    why = f"its worker died {len(trial.lost)} times; the last time: {last.message}"
     return Ended(trial=trial.number, status="failed", reason=last.reason, message=why)
 
 
@@ -93,21 +94,27 @@ def is_known_loss(trial: TrialState, attempt: int) -> bool:
 def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:
     """Spares the trials that are left an error that is not theirs.
 
-    Raises HopelessStudyError if the first trials have all failed of the same error.
+    Raises HopelessStudyError if `hopeless` finds one.
     """
-    trials = list(trials)
-    if any(trial.epochs for trial in trials):
-        return
-    ended = [trial for trial in trials if not trial.unfinished]
-    if len(ended) < MAX_SAME_FAILURES:
-        return
-    if all(trial.reason == "USER_ERROR" for trial in ended) and len(set(map(_cause, ended))) == 1:
+    if failed := hopeless(trials):
         raise HopelessStudyError(
-            f"study {study}: the first {len(ended)} trials failed of the same error, and the others "
-            f"would too:\n{ended[0].message.strip()}\n"
+            f"study {study}: {len(failed)} trials failed of the same error before any had trained, and the "
+            f"others would too:\n{failed[0].message.strip()}\n"
             "Mend that. If the request changes, it needs a new study (--study NAME or --fresh); "
-            "if it stays, the same command goes on with the trials that are left"
+            "if it stays, the same command tries these again and goes on with the others"
         )
+
+
+def hopeless(trials: Iterable[TrialState]) -> list[TrialState]:
+    """Trials that failed of one error that says nothing of them; none if any has trained, or few failed."""
+    alike: defaultdict[tuple[str, str], list[TrialState]] = defaultdict(list)
+    for trial in trials:
+        if trial.epochs:
+            return []
+        if trial.status == "failed" and not teaches(trial):
+            alike[trial.reason, _cause(trial)].append(trial)
+    most = max(alike.values(), key=len, default=[])
+    return most if len(most) >= MAX_SAME_FAILURES else []
 
 
 def _cause(trial: TrialState) -> str:

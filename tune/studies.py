@@ -93,8 +93,8 @@ class Studies:
     ) -> None:
         """A trial has come to its end by itself.
 
-        A study whose first trials have all failed of the same error is given up. Raises StudyError if now
-        all are, DiskError if the disk refuses a record.
+        A study whose trials fail of the same error before any has trained is given up. Raises StudyError if
+        now all are, DiskError if the disk refuses a record.
         """
         try:
             self[name].ended(trial, attempt, status, reason, message)
@@ -109,8 +109,8 @@ class Studies:
         if len(self._errors) == len(self._studies):
             raise StudyError(self._why_given_up()) from error
         self._say(
-            f"study {name} is given up: its first trials have all failed of the same error, which is told at "
-            "the end. The other studies go on"
+            f"study {name} is given up: its trials fail of the same error before any has trained, which is "
+            "told at the end. The other studies go on"
         )
 
     def _why_given_up(self) -> str:

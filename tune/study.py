@@ -30,7 +30,7 @@ from pipeline.records import (
 from pipeline.trials import TrialState, advance, in_line
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import FalseStarts, end_by_losses, is_counted, is_known_loss, refuse_hopeless
+from tune.failures import FalseStarts, end_by_losses, hopeless, is_counted, is_known_loss, refuse_hopeless
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Assignment, Supply
@@ -69,18 +69,19 @@ class Study:
         self._unfinished: set[int] = set()
         records = journal.read()
         self.budget = budget or Budget.from_journal(experiment.search, records, clock)
-        self._supply = Supply(name, experiment, sampler, self.budget)
+        self._supply = Supply(name, experiment, sampler, self.budget, self.trials)
         self._rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
             self._absorb(record)
         self._waiting = [number for number in in_line(records) if self.trials[number].unfinished]
-        self._waiting += self._supply.resumable(self.trials)
+        self._waiting += self._supply.resumable()
+        self._waiting += [trial.number for trial in hopeless(self.trials.values())]
         if not records:
             self._write(Begun(study=name))
         self._waiting = [number for number in self._waiting if not self._fails_of_losses(self.trials[number])]
         self._drop_unaffordable()
         if not self._waiting:
-            self._offer(self._supply.draw(self.trials))  # shows whether there is anything left to draw
+            self._offer(self._supply.draw())  # shows whether there is anything left to draw
 
     @property
     def paths(self) -> StudyPaths:
@@ -110,7 +111,7 @@ class Study:
     @property
     def to_come(self) -> int:
         """How many of them could be begun now, beside those that run or wait to."""
-        return self._supply.count(self.trials)
+        return self._supply.count()
 
     @property
     def busy_jobs(self) -> frozenset[str]:
@@ -127,7 +128,7 @@ class Study:
     @property
     def complete(self) -> bool:
         """Whether every trial that there will be has ended."""
-        return not self._assigned and not self._waiting and self._supply.is_empty(self.trials)
+        return not self._assigned and not self._waiting and self._supply.is_empty()
 
     def next_trial(self) -> Assignment | None:
         """An unfinished trial that nobody works on, else a new one, else one that gets a second chance.
@@ -136,7 +137,7 @@ class Study:
         """
         self._drop_unaffordable()
         if not self._waiting:
-            self._offer(self._supply.next(self.trials))
+            self._offer(self._supply.next())
         if not self._waiting:
             return None
         trial = self.trials[self._waiting.pop(0)]
@@ -167,7 +168,7 @@ class Study:
     def overdue(self) -> bool:
         """Whether the budget is spent and nobody trains: no worker need come any more."""
         running = any(self.trials[number].status == "running" for number in self._assigned)
-        return not running and not self.budget.fits(0)
+        return not running and not self.budget.fits(0, confirming=True)
 
     def close(self) -> None:
         """Ends every trial that has not begun; the budget is spent."""
@@ -204,7 +205,7 @@ class Study:
         if not state.unfinished or attempt != len(state.attempts):
             return "stop"
         if epoch in state.epochs:
-            return "continue"
+            return self._go_on(state)
         verdict = self._rungs.decide(trial, epoch, rmse)
         self._write(
             Epoch(
@@ -220,15 +221,19 @@ class Study:
         if verdict.decision == "stop":
             self._assigned.discard(trial)
             return "stop"
-        if epoch < self.experiment.search.epochs and not self._supply.affords_epoch(state):
-            self._end_by_budget(state)
-            return "stop"
-        return "continue"
+        return self._go_on(state)
+
+    def _go_on(self, trial: TrialState) -> Decision:
+        """Whether a running trial may begin its next epoch, be it one that it trains once more."""
+        if len(trial.epochs) == self.experiment.search.epochs or self._supply.affords_epoch(trial):
+            return "continue"
+        self._end_by_budget(trial)
+        return "stop"
 
     def ended(self, trial: int, attempt: int, status: EndStatus, reason: str = "", message: str = "") -> None:
         """An attempt has come to its end by itself, and the trial with it.
 
-        Raises HopelessStudyError if the first trials have all failed of the same error.
+        Raises HopelessStudyError if trials fail of the same error before any has trained.
         """
         state = self.trials[trial]
         if attempt != len(state.attempts):

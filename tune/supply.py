@@ -2,6 +2,9 @@
 when all of them have ended, a run that confirms one of the best.
 
 A fold over the journal; it decides, and the study writes down and remembers what runs.
+
+A search that is to be confirmed ends while there is time for that. Once its best are being confirmed, it goes
+on only if somebody has given it more time, and enough to confirm what it may find then.
 """
 
 from __future__ import annotations
@@ -12,10 +15,11 @@ from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.records import Drawn, Record, Revived, Warm
+from pipeline.spread import SEEDS
 from pipeline.trials import TrialState
 from tune.budget import Budget
 from tune.chances import Chance, Chances
-from tune.confirm import next_repeat, repeats_left
+from tune.confirm import in_rounds, next_repeat, pace, repeats_left, seconds_left
 from tune.failures import teaches
 from tune.ranking import best_first
 from tune.space import Draw, Outcome, Sampler, Values, canonical, make_sampler, training_seed
@@ -34,12 +38,15 @@ class Assignment:
 
 
 class Supply:
-    """The trials that a study has still to offer."""
+    """What a study has still to offer; `trials` are its trials as the study knows them."""
 
-    def __init__(self, study: str, experiment: Experiment, sampler: Sampler | None, budget: Budget) -> None:
+    def __init__(
+        self, study: str, experiment: Experiment, sampler: Sampler | None, budget: Budget, trials: Trials
+    ) -> None:
         self.exhausted = False  # the space has no configuration left
         self.chances = Chances(experiment.search)
         self.budget = budget
+        self._trials = trials
         self._study, self._search, self._seed = study, experiment.search, experiment.seed
         base = experiment.trial(experiment.seed)
         self._sampler = sampler or make_sampler(experiment.search, base)
@@ -47,6 +54,8 @@ class Supply:
         self._told: list[Outcome] = []  # what that one's trials promise
         self._taken: set[str] = set()
         self._drawn = 0  # trials of the search itself
+        self._repeats: list[int] = []  # trials that confirm others
+        budget.keep(self._reserve_s)
 
     def take(self, record: Record) -> None:
         """One step of the fold."""
@@ -55,25 +64,28 @@ class Supply:
             case Warm():
                 self._warm, self._told = record.best, told_by(record)
             case Drawn():
-                self._drawn += record.confirms is None
+                if record.confirms is None:
+                    self._drawn += 1
+                else:
+                    self._repeats.append(record.trial)
                 self._taken.add(canonical(record.values))
 
     def config(self, trial: TrialState) -> RunConfig:
         """What a trial trains."""
         return self._sampler.config(trial.values, trial.seed)
 
-    def next(self, trials: Trials) -> Drawn | Revived | None:
+    def next(self) -> Drawn | Revived | None:
         """A new trial, else a second chance, else a repeat; None if there is none, or no budget for it."""
-        return self.draw(trials) or self._revive() or self._repeat(trials)
+        return self.draw() or self._revive() or self._repeat()
 
-    def is_empty(self, trials: Trials) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is to come but what runs now."""
-        return not self._may_draw() and self._chance() is None and self._repeat(trials) is None
+        return not self._may_draw() and self._chance() is None and self._repeat() is None
 
-    def count(self, trials: Trials) -> int:
+    def count(self) -> int:
         """How many trials could be begun now, as far as that is known."""
-        if self._repeat(trials) is not None:
-            return repeats_left(trials, self._search.confirm)
+        if self._repeat() is not None:
+            return repeats_left(self._trials, self._search.confirm)
         undrawn = self._search.trials - self._drawn if self._may_draw() else 0
         chances = self.chances.affordable() if self._chance() else 0
         return int(min(undrawn + chances, self.budget.trials(self._search.first_rung)))
@@ -84,28 +96,28 @@ class Supply:
         One that confirms another is worth nothing before its end.
         """
         if trial.confirms is not None:
-            return self.budget.fits(self._search.epochs - len(trial.epochs), confirming=True)
+            epochs = self._search.epochs - len(trial.epochs)
+            return self.budget.fits(epochs, pace(self._trials[trial.confirms], self._trials), confirming=True)
         return self.budget.fits(max(self._search.first_rung - len(trial.epochs), 1))
 
     def affords_epoch(self, trial: TrialState) -> bool:
         """Whether another epoch of a trial that runs fits what is left of the budget."""
-        epoch_s = trial.seconds / len(trial.epochs)
-        return self.budget.fits(1, epoch_s, confirming=trial.confirms is not None)
+        return self.budget.fits(1, trial.epoch_s, confirming=trial.confirms is not None)
 
-    def resumable(self, trials: Trials) -> list[int]:
+    def resumable(self) -> list[int]:
         """The trials that a smaller budget has stopped and this one lets go on, best first."""
-        stopped = [trial for trial in trials.values() if trial.reason == "BUDGET"]
+        stopped = [trial for trial in self._trials.values() if trial.reason == "BUDGET"]
         ranked = [trial.number for trial in best_first(stopped)]  # without those that confirm others
         others = [trial.number for trial in stopped if trial.number not in ranked]
-        return [number for number in ranked + others if self.affords(trials[number])]
+        return [number for number in ranked + others if self.affords(self._trials[number])]
 
-    def draw(self, trials: Trials) -> Drawn | None:
+    def draw(self) -> Drawn | None:
         """A new trial; shows whether the space is exhausted."""
         if not self._may_draw():
             return None
-        number = len(trials)
+        number = len(self._trials)
         draw = self._draw_warm(number)
-        draw = draw or self._sampler.draw(self._study, number, self._taken, self._outcomes(trials))
+        draw = draw or self._sampler.draw(self._study, number, self._taken, self._outcomes())
         self.exhausted = draw is None
         if draw is None:
             return None
@@ -121,30 +133,66 @@ class Supply:
     def _may_draw(self) -> bool:
         """Whether a trial is left to draw that can reach its first rung."""
         none_left = self.exhausted or self._drawn >= self._search.trials
-        return not none_left and self.budget.fits(self._search.first_rung)
+        return not none_left and self._may_search() and self.budget.fits(self._search.first_rung)
 
-    def _outcomes(self, trials: Trials) -> list[Outcome]:
+    def _outcomes(self) -> list[Outcome]:
         if self._search.sampler == "random":
             return []
-        return [*self._told, *outcomes(trials.values(), self.chances)]
+        return [*self._told, *outcomes(self._trials.values(), self.chances)]
 
     def _revive(self) -> Revived | None:
         chance = self._chance()
         return Revived(trial=chance.trial, to_end=chance.to_end) if chance else None
 
     def _chance(self) -> Chance | None:
-        chance = self.chances.next()
-        return chance if chance is not None and self.budget.fits(chance.epochs) else None
+        if not self._may_search():
+            return None
+        return self.chances.next(self._fits if self.budget.limited else None)
 
-    def _repeat(self, trials: Trials) -> Drawn | None:
+    def _fits(self, chance: Chance) -> bool:
+        """Whether the budget has room for a chance; without a checkpoint a trial begins anew."""
+        trial = self._trials[chance.trial]
+        done = 0 if chance.trial in self.chances.in_line(self._search.keep) else len(trial.epochs)
+        return self.budget.fits(done + chance.epochs, trial.epoch_s)
+
+    def _repeat(self) -> Drawn | None:
         """The next run that confirms one of the best; none before the search itself is over."""
         if not self._search.confirm or self._may_draw() or self._chance() is not None:
             return None
-        if any(trial.unfinished and trial.confirms is None for trial in trials.values()):
+        if any(trial.unfinished and trial.confirms is None for trial in self._trials.values()):
             return None
-        if not self.budget.fits(self._search.epochs, confirming=True):
+        repeat = next_repeat(self._trials, self._search.confirm)
+        if repeat is None or repeat.confirms is None:
             return None
-        return next_repeat(trials, self._search.confirm)
+        epoch_s = pace(self._trials[repeat.confirms], self._trials)
+        return repeat if self.budget.fits(self._search.epochs, epoch_s, confirming=True) else None
+
+    def _may_search(self) -> bool:
+        """Whether there may be new trials and second chances, as far as confirming the best is concerned."""
+        if not self._repeats or not self.budget.limited:
+            return True
+        confirming = any(self._trials[number].unfinished for number in self._repeats)
+        if confirming or next_repeat(self._trials, self._search.confirm) is not None:
+            return False
+        return self.budget.seconds_left() > self._another_s(self.budget.crew)
+
+    def _reserve_s(self, workers: int) -> float:
+        """How long so many workers take to confirm the best, as far as that has not been done."""
+        if not self._search.confirm:
+            return 0.0
+        if not self._repeats:
+            return self._another_s(workers)
+        left = seconds_left(self._trials, self._search.confirm, self._search.epochs, self.budget.epoch_s)
+        return in_rounds(left, workers)
+
+    def _another_s(self, workers: int) -> float:
+        """How long so many workers take to confirm the best from the beginning, whichever they will be."""
+        undrawn = 0 if self.exhausted else max(self._search.trials - self._drawn, 0)
+        able = sum(trial.confirms is None and trial.status != "failed" for trial in self._trials.values())
+        best = best_first(self._trials.values())[: self._search.confirm]
+        epoch_s = max((trial.epoch_s or 0.0 for trial in best), default=self.budget.epoch_s)
+        runs = SEEDS * min(self._search.confirm, undrawn + able)
+        return in_rounds([(self._search.epochs + 1) * epoch_s] * runs, workers)
 
 
 def outcomes(trials: Iterable[TrialState], chances: Chances) -> list[Outcome]:

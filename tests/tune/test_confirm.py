@@ -209,11 +209,11 @@ def test_journals_of_before_can_be_read(paths: StudyPaths) -> None:
 
 
 def test_a_repeat_that_a_budget_stopped_goes_on_under_a_larger_one(experiment: MakeExperiment) -> None:
-    supply = Supply("s", experiment(confirm=1), None, Budget(SearchConfig()))
     trials = {
         0: TrialState(0, {}, 0, "random", 0.0, status="completed", best_rmse=0.003),
         1: TrialState(1, {}, 1, "random", 0.0, 0, status="stopped", reason="BUDGET", best_rmse=0.004),
         2: TrialState(2, {}, 2, "random", 0.0, 0, status="stopped", reason="BUDGET"),
         3: TrialState(3, {}, 3, "random", 0.0, status="stopped", reason="BUDGET", best_rmse=0.005),
     }
-    assert supply.resumable(trials) == [3, 1, 2]
+    supply = Supply("s", experiment(confirm=1), None, Budget(SearchConfig()), trials)
+    assert supply.resumable() == [3, 1, 2]

@@ -27,11 +27,40 @@ def test_the_same_error_from_the_first_trials_spares_the_others(open_study: Open
     fail_next(study, "USER_ERROR", "Traceback\nValueError: betas at trial 0")
     fail_next(study, "USER_ERROR", "Traceback\nValueError: betas at trial 1")
     with pytest.raises(
-        StudyError, match=r"the first 3 trials failed of the same error(.|\n)*betas at trial 0"
+        StudyError, match=r"3 trials failed of the same error before any had trained(.|\n)*betas at trial 0"
     ):
         fail_next(study, "USER_ERROR", "Traceback\nValueError: betas at trial 2")
     journal.close()
     assert len(study.trials) == 3
+
+
+@pytest.mark.parametrize("reason", ["USER_ERROR", "CUDA_OOM"])
+def test_what_fails_by_itself_beside_the_same_error_does_not_hide_it(
+    open_study: OpenStudy, reason: str
+) -> None:
+    study, journal = open_study(trials=50)
+    fail_next(study, "DIVERGED", "the loss is nan")
+    fail_next(study, reason, "no room for 3 GB")
+    fail_next(study, reason, "no room for 3 GB")
+    with pytest.raises(StudyError, match=r"3 trials failed of the same error(.|\n)*no room for 3 GB"):
+        fail_next(study, reason, "no room for 4 GB")
+    journal.close()
+
+
+def test_once_that_is_mended_the_same_command_tries_these_trials_again(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=5)
+    for _ in range(2):
+        fail_next(study, "USER_ERROR", "no such module")
+    with pytest.raises(StudyError):
+        fail_next(study, "USER_ERROR", "no such module")
+    journal.close()
+    again, journal = open_study(trials=5)
+    given = [again.next_trial() for _ in range(5)]
+    assert [(a.trial, a.attempt) for a in given if a] == [(0, 2), (1, 2), (2, 2), (3, 1), (4, 1)]
+    assert again.started(0, 2, "here", None, 1) == "continue"
+    assert again.epoch(0, 2, 1, 0.004, 1.0) == "continue"
+    assert (again.trials[0].status, again.trials[0].reason) == ("running", "")
+    journal.close()
 
 
 @pytest.mark.parametrize(

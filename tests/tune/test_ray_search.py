@@ -179,7 +179,9 @@ def test_a_mistake_in_the_code_ends_the_search_with_its_traceback_told_once(
     began = next(record.time for record in records if isinstance(record, Started))
     assert ends[-1].time - began < 30
     told = min(ends, key=lambda end: end.trial).message.strip()  # two run at a time, in any order
-    assert f"failed of the same error, and the others would too:\n{told}\nMend" in output
+    assert (
+        f"failed of the same error before any had trained, and the others would too:\n{told}\nMend" in output
+    )
     assert output.count("Traceback (most recent call last)") == 1
     assert 'in meet_fault\n    raise RuntimeError(f"no such layer in trial {trial}")' in output
     assert "ray" not in output.lower().replace("driver.log", "").replace(str(tmp_path).lower(), "")

@@ -197,12 +197,12 @@ def test_a_hopeless_study_is_given_up_and_the_others_go_on(experiment: MakeExper
     assert [assignment.study for assignment in given] == ["slow", "middle", "fast"] * 3
     fail(studies, "slow", range(3))
     assert [study.name for study in studies.going] == ["middle", "fast"]
-    assert told[0].startswith("study slow is given up: its first trials have all failed of the same error")
+    assert told[0].startswith("study slow is given up: its trials fail of the same error before any")
     assert told[0].endswith("The other studies go on")
     assert {assignment.study for assignment in give_out(studies, 6)} == {"middle", "fast"}
-    assert str(studies.error).startswith("study slow: the first 3")
+    assert str(studies.error).startswith("study slow: 3 trials failed")
     fail(studies, "middle", range(3))
-    with pytest.raises(StudyError, match=r"study slow: the first 3(.|\n)*study fast: the first 3"):
+    with pytest.raises(StudyError, match=r"study slow: 3 trials failed(.|\n)*study fast: 3 trials failed"):
         fail(studies, "fast", range(3))
     assert len(told) == 2
 
@@ -247,7 +247,7 @@ def test_the_last_study_to_be_given_up_does_not_hide_what_the_others_found(
             train(studies, assignment)
     fail(studies, "hopeless", range(3))
     assert (studies.complete, studies.overdue) == (True, False)
-    assert str(studies.error).startswith("study hopeless: the first 3")
+    assert str(studies.error).startswith("study hopeless: 3 trials failed")
 
 
 class FullJournal(MemoryJournal):
