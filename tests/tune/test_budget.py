@@ -1,10 +1,8 @@
-"""Budgets on a virtual clock: workers that train made-up epochs of random length, in no time."""
+"""Budgets on a virtual clock."""
 
-import heapq
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,90 +12,28 @@ from pipeline.config import Experiment, SearchConfig
 from pipeline.paths import StudyPaths, Workspace
 from pipeline.records import Begun, Drawn, Ended, Epoch, Held, Record, read_journal
 from pipeline.trials import TrialState, fold
+from tests.tune.virtual import Clock, Executor, ignore, simulate
 from tune.budget import BEAT_S, Budget
 from tune.budget_plan import budget_text
 from tune.journal import Journal, MemoryJournal
 from tune.prune import prune
 from tune.request import Request, refuse_other
 from tune.study import Study
-from tune.supply import Assignment
 
 MakeExperiment = Callable[..., Experiment]
 HOUR = 3600.0
 
 
-class Clock:
-    """Seconds since 1970, when a test says so."""
-
-    def __init__(self, now: float = 1e9) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Executor:
-    """Workers that train a study's trials; an epoch takes around 100 s, at random."""
-
-    def __init__(self, study: Study, clock: Clock, workers: int, seed: int = 0) -> None:
-        self._study, self._clock = study, clock
-        self._draw, self._order = random.Random(seed), count()
-        self._names = [f"w{seed}/{clock.now}/{number}" for number in range(workers)]
-        self._idle = workers
-        self._events: list[tuple[float, int, Assignment, float]] = []
-        self.longest_s = 0.0
-        self.began: list[float] = []  # when each epoch began
-
-    def run(self) -> None:
-        """Until the study is complete."""
-        self._study.held(self._names)
-        while not self._study.complete:
-            while self._idle and (assignment := self._study.next_trial()) is not None:
-                decision = self._study.started(assignment.trial, assignment.attempt, "here", None, 1)
-                if decision == "continue":
-                    self._idle -= 1
-                    self._begin_epoch(assignment)
-            if not self._events:
-                continue
-            self._clock.now, _, assignment, seconds = heapq.heappop(self._events)
-            self._study.held(self._names)
-            self._end_epoch(assignment, seconds)
-        self._study.held(())
-
-    def _begin_epoch(self, assignment: Assignment) -> None:
-        seconds = self._draw.uniform(20, 180)
-        self.longest_s = max(self.longest_s, seconds)
-        self.began.append(self._clock.now)
-        heapq.heappush(self._events, (self._clock.now + seconds, next(self._order), assignment, seconds))
-
-    def _end_epoch(self, assignment: Assignment, seconds: float) -> None:
-        study, trial, attempt = self._study, assignment.trial, assignment.attempt
-        epoch = len(study.trials[trial].epochs) + 1
-        rmse = random.Random(assignment.config.hash()).uniform(2e-3, 8e-3) * (1 + 1 / epoch)
-        if study.epoch(trial, attempt, epoch, rmse, seconds) == "stop":
-            self._idle += 1
-        elif epoch == assignment.config.train.epochs:
-            study.ended(trial, attempt, "completed")
-            self._idle += 1
-        else:
-            self._begin_epoch(assignment)
-
-
-def ignore(study: Study, record: Record) -> None:
-    """A listener that does not listen."""
-
-
-def simulate(experiment: Experiment, workers: int, seed: int) -> tuple[Study, Clock, Executor]:
-    clock = Clock()
-    study = Study("s", experiment, MemoryJournal(), ignore, clock=clock)
-    executor = Executor(study, clock, workers, seed)
-    executor.run()
-    return study, clock, executor
-
-
-@pytest.mark.parametrize("kind", ["gpu_hours", "deadline"])
+@pytest.mark.parametrize(
+    ("kind", "trials", "kept"),
+    [("gpu_hours", 500, True), ("deadline", 500, True), ("gpu_hours", 20, False), ("deadline", 20, False)],
+)
 def test_ten_studies_overrun_their_budget_by_at_most_an_epoch_a_worker(
-    experiment: MakeExperiment, kind: str, record_property: Callable[[str, object], None]
+    experiment: MakeExperiment,
+    kind: str,
+    trials: int,
+    kept: bool,
+    record_property: Callable[[str, object], None],
 ) -> None:
     largest = 0.0  # in epochs a worker
     for seed in range(10):
@@ -107,17 +43,25 @@ def test_ten_studies_overrun_their_budget_by_at_most_an_epoch_a_worker(
         limit: dict[str, Any] = {"gpu_hours": budget_h}
         if kind == "deadline":
             limit = {"deadline": datetime.fromtimestamp(1e9 + seconds, UTC)}
-        study, clock, executor = simulate(experiment(trials=500, **limit), workers, seed)
+        study, clock, executor = simulate(experiment(trials=trials, **limit), workers, seed, kept=kept)
         over_s = clock.now - 1e9 - seconds
         largest = max(largest, over_s / executor.longest_s)
         assert over_s <= executor.longest_s
         assert max(executor.began) < 1e9 + seconds  # nothing begins once it is spent
-        assert over_s > -3 * 180  # and what there is, is used
+        assert trials < 500 or over_s > -180  # and what there is, is used
         assert study.budget.used_s == pytest.approx(workers * (clock.now - 1e9))
         assert {t.status for t in study.trials.values()} <= {"completed", "stopped"}
         assert {t.reason for t in study.trials.values()} <= {"", "BUDGET"}
     print(f"\nlargest overrun, {kind}: {largest:.2f} epochs a worker")
     record_property("largest_overrun_epochs_a_worker", largest)
+
+
+def test_what_is_left_over_goes_to_whichever_stopped_trial_has_room(experiment: MakeExperiment) -> None:
+    between_rungs = 6
+    for epochs in range(100, 400, 7):
+        search = experiment(trials=20, epochs=27, grace=3, gpu_hours=epochs * 100 / HOUR)
+        _, clock, _ = simulate(search, 1, seed=epochs, pace=lambda study, trial, luck: 100)
+        assert 1e9 + epochs * 100 - clock.now < between_rungs * 100
 
 
 def test_no_trial_starts_that_cannot_reach_its_first_rung(experiment: MakeExperiment) -> None:
@@ -254,6 +198,12 @@ def test_without_a_limit_everything_fits() -> None:
     budget = Budget.from_journal(SearchConfig(), [epoch(1e6)])
     assert (budget.fits(1e9), budget.trials(1)) == (True, float("inf"))
     assert (budget.limited, budget.text()) == (False, "")
+
+
+def test_a_deadline_alone_tells_nothing_of_gpu_hours() -> None:
+    search = SearchConfig(deadline=datetime.fromtimestamp(1e9 + 100, UTC))
+    budget = Budget.from_journal(search, [Begun(time=1e9, study="s"), epoch(10)], Clock())
+    assert (budget.trials(9), budget.trials(11)) == (float("inf"), 0)
 
 
 def epoch(seconds: float) -> Epoch:

@@ -84,6 +84,15 @@ def test_what_running_chances_will_cost_is_spoken_for() -> None:
     assert chances.next() == Chance(trial=1, to_end=False, epochs=2)
 
 
+def test_where_a_budget_has_no_room_for_the_first_in_line_another_goes_on() -> None:
+    early = [epoch(trial, 1, 0.5, stop=True) for trial in (1, 2)]
+    late = [epoch(0, 1, 0.2), epoch(0, 2, 0.2), epoch(0, 3, 0.2, stop=True)]
+    chances = Chances.from_journal(search(), [*early, *late])
+    assert chances.next() == chances.next(lambda chance: True) == Chance(trial=0, to_end=False, epochs=6)
+    assert chances.next(lambda chance: chance.epochs < 6) == Chance(trial=1, to_end=False, epochs=2)
+    assert chances.next(lambda chance: False) is None
+
+
 def test_few_go_on_at_a_time() -> None:
     stopped: list[Record] = [epoch(trial, 1, 0.5, stop=True) for trial in (0, 1, 2)]
     chances = Chances.from_journal(search(chances=1), [*stopped, Revived(trial=0, to_end=False)])

@@ -11,6 +11,7 @@ import pytest
 from pipeline.config import Experiment
 from pipeline.errors import DiskError, StudyError
 from pipeline.records import Ended, Held, Record
+from tests.tune.virtual import Clock, ignore
 from tune.budget import Budget, spend_together
 from tune.journal import MemoryJournal
 from tune.studies import Studies
@@ -19,19 +20,6 @@ from tune.supply import Assignment
 
 STEP_S = 10.0  # after which a driver tells the studies about its workers again, at the latest
 MakeExperiment = Callable[..., Experiment]
-
-
-class Clock:
-    """Seconds since 1970, when a test says so."""
-
-    now = 1e9
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def ignore(study: Study, record: Record) -> None:
-    """A listener that does not listen."""
 
 
 def make_studies(
