@@ -15,8 +15,7 @@ from pipeline.errors import StudyError
 from pipeline.records import Ended
 from pipeline.trials import TrialState
 
-MAX_FRUITLESS = 10  # losses in a row without a new epoch, before those that do not count, count too
-MAX_LOSSES = 3  # how often a trial goes on after those
+MAX_FRUITLESS = 10  # losses in a row without a new epoch; then a trial fails, whatever the losses were
 MAX_FALSE_STARTS = 5
 MAX_SAME_FAILURES = 3  # before any epoch; then the request is held to be at fault
 
@@ -29,8 +28,8 @@ class HopelessStudyError(StudyError):
 class Consequence:
     """What a reason means for its trial. For the budget all reasons are the same: what was held is used.
 
-    retries: how often it is tried again, from its last checkpoint; None: as often as it happens, as no loss
-    of that kind counts before MAX_FRUITLESS in a row. teaches: whether the sampler is told of the setting:
+    retries: how often it is tried again, from its last checkpoint; None: as often as it happens, up to
+    MAX_FRUITLESS losses in a row. teaches: whether the sampler is told of the setting:
     that it failed, or what it had reached by then.
     """
 
@@ -66,10 +65,9 @@ def teaches(trial: TrialState) -> bool:
     return trial.status != "failed" or (known is not None and known.teaches)
 
 
-def is_counted(trial: TrialState, reason: str, to_blame: bool) -> bool:
-    """Whether a trial's next loss counts: it may be `to_blame`, or nothing comes of its attempts."""
-    limited = CONSEQUENCES[reason].retries is not None
-    return (limited and to_blame) or trial.fruitless >= MAX_FRUITLESS
+def is_counted(reason: str, to_blame: bool) -> bool:
+    """Whether a loss counts against its trial, which may not be `to_blame`."""
+    return to_blame and CONSEQUENCES[reason].retries is not None
 
 
 def end_by_losses(trial: TrialState) -> Ended | None:
@@ -77,9 +75,8 @@ def end_by_losses(trial: TrialState) -> Ended | None:
     if trial.status != "waiting" or not trial.lost:
         return None
     last = trial.lost[-1]
-    retries = CONSEQUENCES[last.reason].retries
     counted = sum(loss.counted and loss.reason == last.reason for loss in trial.lost)
-    if counted <= (MAX_LOSSES if retries is None else retries):
+    if counted <= (CONSEQUENCES[last.reason].retries or 0) and trial.fruitless < MAX_FRUITLESS:
         return None
     why = f"its worker died {len(trial.lost)} times; the last time: {last.message}"
     return Ended(trial=trial.number, status="failed", reason=last.reason, message=why)

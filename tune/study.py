@@ -257,7 +257,7 @@ class Study:
         """The worker of a trial is gone: the trial goes on elsewhere, unless that has happened too often.
 
         How often is too often depends on the reason (see tune.failures). A loss that is no fault of the
-        trial's is not `counted`, unless it is one of many in a row that brought no epoch.
+        trial's is not `counted`.
         Raises StudyError if workers keep dying before they begin.
         """
         state = self.trials[trial]
@@ -271,8 +271,8 @@ class Study:
                 self._false_starts.one_more(message)
             self._waiting.append(trial)
             return
-        counted = is_counted(state, reason, counted)
-        self._write(Lost(trial=trial, attempt=attempt, message=message, counted=counted, reason=reason))
+        to_blame = is_counted(reason, counted)
+        self._write(Lost(trial=trial, attempt=attempt, message=message, counted=to_blame, reason=reason))
         if not self._fails_of_losses(state):
             self._waiting.append(trial)
 

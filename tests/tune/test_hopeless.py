@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import StudyError
 from pipeline.trials import TrialState
-from tune.failures import CONSEQUENCES, MAX_FRUITLESS, MAX_LOSSES, teaches
+from tune.failures import CONSEQUENCES, MAX_FRUITLESS, teaches
 from tune.journal import Journal
 from tune.study import Study
 
@@ -144,10 +144,7 @@ def test_what_is_no_fault_of_the_trial_counts_only_when_nothing_comes_of_it(
     lose_until_complete(study, reason)
     journal.close()
     trial = study.trials[0]
-    assert (trial.status, trial.reason, len(trial.attempts)) == (
-        *("failed", reason),
-        MAX_FRUITLESS + MAX_LOSSES + 1,
-    )
+    assert (trial.status, trial.reason, len(trial.attempts)) == ("failed", reason, MAX_FRUITLESS)
 
 
 def lose_until_complete(study: Study, reason: str) -> None:
@@ -168,6 +165,17 @@ def test_each_reason_has_retries_of_its_own_and_the_last_one_names_the_failure(o
     trial = study.trials[0]
     assert (trial.status, trial.reason) == ("failed", "HOST_OOM")
     assert trial.message == "its worker died 5 times; the last time: gone"
+
+
+def test_losses_in_a_row_that_bring_nothing_end_a_trial_whatever_they_are(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=1)
+    for attempt, reason in enumerate(["PREEMPTED", "TIMEOUT"] * (MAX_FRUITLESS // 2), 1):
+        assert not study.complete
+        assert study.next_trial() is not None
+        study.started(0, attempt, "here", "17", 1)
+        study.lost(0, attempt, "gone", reason, counted=False)
+    journal.close()
+    assert (study.complete, study.trials[0].reason) == (True, "TIMEOUT")
 
 
 def test_the_page_on_searches_says_what_follows_from_each_failure() -> None:

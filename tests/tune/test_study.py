@@ -9,12 +9,15 @@ from pipeline.errors import StudyError
 from pipeline.paths import StudyPaths
 from pipeline.records import Ended, Record, Revived, read_journal
 from tests.tune.soundness import assert_sound, decided
-from tune.failures import MAX_FRUITLESS, MAX_LOSSES
+from tune.failures import CONSEQUENCES, MAX_FRUITLESS
 from tune.journal import Journal, MemoryJournal
 from tune.study import Study
 from tune.supply import Assignment
 
 OpenStudy = Callable[..., tuple[Study, Journal]]
+
+
+MAX_LOST_NODES = CONSEQUENCES["NODE_FAIL"].retries or 0
 
 
 def curve(assignment: Assignment, epoch: int) -> float:
@@ -109,7 +112,7 @@ def test_an_attempt_that_was_thought_dead_is_told_to_stop(open_study: OpenStudy)
 
 def test_a_trial_whose_workers_keep_dying_fails_in_the_end(open_study: OpenStudy) -> None:
     study, journal = open_study(trials=1)
-    for attempt in range(1, MAX_LOSSES + 2):
+    for attempt in range(1, MAX_LOST_NODES + 2):
         assert study.next_trial() is not None
         study.started(0, attempt, "here", None, 1)
         study.lost(0, attempt, "killed")
@@ -122,7 +125,7 @@ def test_a_trial_whose_workers_keep_dying_fails_in_the_end(open_study: OpenStudy
 
 def test_a_loss_that_is_no_fault_of_the_trial_is_not_held_against_it(open_study: OpenStudy) -> None:
     study, journal = open_study(trials=1)
-    for attempt in range(1, MAX_LOSSES + 3):
+    for attempt in range(1, MAX_LOST_NODES + 3):
         assert study.next_trial() is not None
         study.started(0, attempt, "here", "17", 1)
         study.lost(0, attempt, "its Slurm job 17 was preempted", counted=False)
@@ -140,7 +143,7 @@ def test_losses_without_an_epoch_are_held_against_a_trial_in_the_end(open_study:
         study.started(0, attempts, "here", "17", 1)
         study.lost(0, attempts, "its Slurm job 17 is ending", counted=False)
     journal.close()
-    assert attempts == MAX_FRUITLESS + MAX_LOSSES + 1
+    assert attempts == MAX_FRUITLESS
     assert (study.trials[0].status, study.trials[0].reason) == ("failed", "NODE_FAIL")
 
 
@@ -228,7 +231,7 @@ def test_no_configuration_is_trained_twice(open_study: OpenStudy) -> None:
 
 
 def test_losses_are_counted_across_drivers(open_study: OpenStudy) -> None:
-    for attempt in range(1, MAX_LOSSES + 2):
+    for attempt in range(1, MAX_LOST_NODES + 2):
         study, journal = open_study(trials=1)
         assert study.next_trial() is not None
         study.started(0, attempt, "here", None, 1)
