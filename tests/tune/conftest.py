@@ -8,11 +8,12 @@ import pytest
 from pipeline.config import Experiment
 from pipeline.data.pack import PackWriter, Sample
 from pipeline.paths import StudyPaths, Workspace
-from pipeline.records import Record
+from pipeline.records import Begun, Record
+from tests.tune.earlier import DATA, SPACE, MakeExperiment, request
 from tune.journal import Journal
+from tune.request import Request
 from tune.study import Study
-
-SPACE = {"train.lr": {"log_uniform": (1e-4, 1e-2)}, "train.batch_size": {"choice": (8, 16)}}
+from tune.warm import begin, warm_start
 
 
 @pytest.fixture(scope="session")
@@ -55,5 +56,40 @@ def open_study(paths: StudyPaths, experiment: Callable[..., Experiment]) -> Call
     def make(listen: Callable[[Study, Record], None] = ignore, **search: Any) -> tuple[Study, Journal]:
         journal = Journal(paths)
         return Study("s", experiment(**search), journal, listen), journal
+
+    return make
+
+
+@pytest.fixture
+def workspace(paths: StudyPaths) -> Workspace:
+    return Workspace(paths.root.parents[1])
+
+
+@pytest.fixture
+def earlier(workspace: Workspace, experiment: MakeExperiment) -> Callable[..., Experiment]:
+    """Writes the study `old`: its trials' records, with a configuration; says which one."""
+
+    def write(*trials: list[Record], name: str = "old", profile: str = "smoke", **search: Any) -> Experiment:
+        made = experiment(**search)
+        Request(name, profile, DATA, None, made).write(workspace.study(name))
+        with Journal(workspace.study(name)) as journal:
+            for record in [Begun(study=name), *(record for trial in trials for record in trial)]:
+                journal.append(record)
+        return made
+
+    return write
+
+
+@pytest.fixture
+def warm_study(workspace: Workspace, paths: StudyPaths, experiment: MakeExperiment) -> Callable[..., Study]:
+    """Opens the study `s`, started from `old`, as a driver does, and closes its journal's lock."""
+
+    def make(**search: Any) -> tuple[Study, Journal]:
+        made = experiment(warm_start="old", **search)
+        warm = warm_start(workspace, request(made))
+        request(made).write(paths)
+        journal = Journal(paths)
+        begin(journal, "s", warm)
+        return Study("s", made, journal, lambda _study, _record: None), journal
 
     return make
