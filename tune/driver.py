@@ -21,6 +21,7 @@ from tune.failures import FalseStarts
 from tune.journal import Journal
 from tune.place import Place
 from tune.plan import Plan
+from tune.plan_lines import plural
 from tune.progress import Progress
 from tune.prune import prune
 from tune.quiet import chatter_to
@@ -210,7 +211,7 @@ def by_budget(study: Study) -> str:
     if not study.budget.limited or not (stopped or undrawn):
         return ""
     more = "a larger --gpu-hours" if search.gpu_hours is not None else "a later --deadline"
-    told = f"{stopped} trials were stopped by the budget and {undrawn} never begun"
+    told = f"the budget stopped {plural(stopped, 'trial')}, and {undrawn} never began"
     return f" within {study.budget.text()}: {told}; {more} goes on with them"
 
 

@@ -88,14 +88,14 @@ def test_a_study_that_its_budget_ended_says_how_to_go_on(experiment: Callable[..
     study = Study("s", experiment(gpu_hours=1.0), MemoryJournal(), lambda s, r: None, clock=lambda: now[0])
     study.held(["w"])
     assert by_budget(study).endswith(
-        "0 trials were stopped by the budget and 5 never begun; a larger --gpu-hours goes on with them"
+        "the budget stopped 0 trials, and 5 never began; a larger --gpu-hours goes on with them"
     )
     study.next_trial()
     study.started(0, 1, "here", None, 1)
     now[0] += 3600
     study.epoch(0, 1, 1, 0.004, 3600.0)
     assert by_budget(study) == (
-        " within 1 of 1 GPU hours: 1 trials were stopped by the budget and 5 never begun; a larger "
+        " within 1 of 1 GPU hours: the budget stopped 1 trial, and 5 never began; a larger "
         "--gpu-hours goes on with them"
     )
     unlimited = Study("s", experiment(), MemoryJournal(), lambda s, r: None)
