@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -37,11 +39,26 @@ def smaller(largest: int) -> int | None:
 
 def nothing_fits(size: int, device: str, error: BaseException) -> MemoryLimitError:
     """What is left to say when the smallest piece, of images of so many pixels a side, met `error`."""
-    found = str(error).partition("\n")[0]
     return MemoryLimitError(
         f"not even {SMALLEST_PIECE} samples of {size} pixels a side fit into the memory of {device}; "
-        f"a smaller network, smaller images or a larger GPU would do ({found})"
+        f"a smaller network, smaller images or a larger GPU would do ({_headline(error)})"
     )
+
+
+@contextmanager
+def room_before_the_first_step(device: str) -> Iterator[None]:
+    """Raises MemoryLimitError where memory runs out while a run is prepared: no smaller piece would help."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryLimitError(
+            f"the network does not fit into the memory of {device}, even before the first step; a smaller "
+            f"network or a larger GPU would do, or one that no other process uses ({_headline(error)})"
+        ) from error
+
+
+def _headline(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 class NormMomentum:

@@ -25,7 +25,7 @@ from pipeline.errors import DamagedCheckpointError, DivergedError, InterruptedRu
 from pipeline.gpumemory import free_gpu_memory
 from pipeline.meter import REMEDY, Meter, refuse_explosion
 from pipeline.metrics import SquaredError
-from pipeline.microbatch import MemoryHints, nothing_fits, smaller
+from pipeline.microbatch import MemoryHints, nothing_fits, room_before_the_first_step, smaller
 from pipeline.models import arch, build, set_output_mean
 from pipeline.optim import build_optimizer
 from pipeline.progress import EpochRecord, Progress
@@ -274,11 +274,12 @@ def train_in_memory(
 ) -> Progress:
     """Trains a run to its end; where memory runs out, it goes on from the last checkpoint in smaller pieces.
 
-    Raises MemoryLimitError if not even the smallest piece fits.
+    Raises MemoryLimitError if not even the smallest piece fits, or not even the network.
     """
     largest: int | None = None
     while True:
-        trainer = Trainer(config, pack, record, device, largest)
+        with room_before_the_first_step(device_name(device)):
+            trainer = Trainer(config, pack, record, device, largest)
         try:
             trainer.train(on_epoch, asked_to_stop)
             return trainer.state.progress

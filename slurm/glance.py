@@ -40,12 +40,17 @@ def jobs_at(moment: int) -> list[Job] | None:
 def of_study(queued: Iterable[Job], study: str) -> list[Job]:
     """The driver and the workers of a study; of a study named after a model also those of all models."""
     known = list(queued)
-    for name in (study, SEVERAL) if study in shipped("model") else (study,):
+    for name in jobs_names(study):
         wanted = {(kind, name) for kind in (DRIVER, WORKER)}
         found = [job for job in known if kind_and_what(job.name) in wanted]
         if found:
             return sorted(found, key=lambda job: (_kind(job) != DRIVER, job.id))
     return []
+
+
+def jobs_names(study: str) -> tuple[str, ...]:
+    """What the driver of a study may be called: after it, or, if it is named after a model, SEVERAL."""
+    return (study, SEVERAL) if study in shipped("model") else (study,)
 
 
 def waiting(runs: Path) -> list[str]:

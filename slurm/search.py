@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from pipeline.paths import Workspace
 from pipeline.records import Record, read_journal
 from slurm.cluster import Cluster, choose_cluster
 from slurm.errors import SlurmError
+from slurm.glance import SEVERAL, jobs_names
 from slurm.head import SlurmRay, worker_spec
 from slurm.job import SUPERVISED
 from slurm.launching import how_it_goes_on, launch_by_hand, launches, remember_driver
 from slurm.logs import show
-from slurm.queue import Queue, ask
+from slurm.queue import Job, Queue, ask
 from slurm.scripts import SEARCH, text
 from slurm.snapshot import place, take
-from slurm.submit import job_name, script
+from slurm.submit import job_name, kind_and_what, script
 from tune.budget import Budget, spend_together
 from tune.driver import carry_out
 from tune.journal import MemoryJournal, is_driven
@@ -74,7 +75,7 @@ def machine_of(cluster: Cluster, executor: Because) -> Machine:
 
 def name_of(plans: Sequence[Plan]) -> str:
     """What the jobs of these studies are called: the study, or `all`."""
-    return plans[0].study if len(plans) == 1 else "all"
+    return plans[0].study if len(plans) == 1 else SEVERAL
 
 
 def drive(cluster: Cluster, plans: Sequence[Plan], fit: Fit) -> None:
@@ -107,12 +108,13 @@ def submit_search(cluster: Cluster, args: Namespace) -> None:
 def submit_driver(cluster: Cluster, plans: Sequence[Plan], args: Namespace) -> None:
     """Submits the driver, unless there is nothing to run; prints how to follow, stop and resume it.
 
-    Raises StudyError if it runs already.
+    Raises StudyError or SlurmError if one of its studies has a driver already.
     """
     workspace, name = plans[0].workspace, name_of(plans)
     if args.fresh and len(plans) > 1:
         raise ConfigError("--fresh on a cluster starts one study at a time: give --model NAME instead of all")
-    refuse_running(workspace, plans, job_name(SEARCH.kind, name))
+    refuse_running(workspace, plans)
+    refuse_queued(workspace, plans)
     if are_complete(plans):
         print("\n".join(map(completed, plans)))
         return
@@ -168,26 +170,48 @@ def refuse_failed(job_id: str) -> None:
         raise SlurmError(f"Slurm job {job_id} ended as {job.state}; its output says why")
 
 
-def refuse_running(workspace: Workspace, plans: Sequence[Plan], job: str) -> None:
-    """Raises StudyError for a study that is being run, or whose driver waits in the queue."""
-    runs = shlex.quote(str(workspace.root))
+def refuse_running(workspace: Workspace, plans: Sequence[Plan]) -> None:
+    """Raises StudyError for a study that is being run."""
     for plan in plans:
         if is_driven(workspace.study(plan.study)):
             raise StudyError(
                 f"study {plan.study} is being run. Follow it with: python -m tune.status "
-                f"--runs {runs} --study {plan.study} --watch"
+                f"--runs {shlex.quote(str(workspace.root))} --study {plan.study} --watch"
             )
+
+
+def refuse_queued(workspace: Workspace, plans: Sequence[Plan]) -> None:
+    """Raises SlurmError for studies whose drivers are in the queue: the later driver of a study fails."""
+    found = list(_queued_drivers(workspace, [plan.study for plan in plans]))
+    if not found:
+        return
+    told = "; ".join(_what_it_is(driver, studies, name_of(plans)) for driver, studies in found)
+    numbers = [driver.id for driver, _ in found]
+    runs = shlex.quote(str(workspace.root))
+    raise SlurmError(
+        f"{told}. Follow it with: python -m slurm.launch logs {numbers[0]} -f --runs {runs}; "
+        f"stop it with: python -m slurm.launch stop {' '.join(numbers)} --runs {runs}"
+    )
+
+
+def _queued_drivers(workspace: Workspace, studies: Sequence[str]) -> Iterator[tuple[Job, list[str]]]:
+    """The drivers of these runs that wait or run, each with those of the studies that are its own."""
     ours = {number for launched, _ in launches(workspace.root) for number in launched.jobs}
-    queued = [
-        found
-        for found in Queue().jobs().values()
-        if found.name == job and found.id in ours and not found.finished
-    ]
-    if queued:
-        raise SlurmError(
-            f"Slurm job {queued[0].id} ({queued[0].state}) is this search already. Follow it with: "
-            f"python -m slurm.launch logs {name_of(plans)} -f --runs {runs}"
-        )
+    for job in Queue().jobs().values():
+        kind, name = kind_and_what(job.name)
+        covered = [study for study in studies if name in jobs_names(study)]
+        if covered and kind == SEARCH.kind and job.id in ours and not job.finished:
+            yield job, covered
+
+
+def _what_it_is(driver: Job, studies: Sequence[str], asked: str) -> str:
+    """A queued driver for a person who has asked for the search called `asked`."""
+    job = f"Slurm job {driver.id} ({driver.state})"
+    _, name = kind_and_what(driver.name)
+    if name == asked:
+        return f"{job} is this search already"
+    of_several = ", a search of all models," if name == SEVERAL else ""
+    return f"{job}{of_several} is the driver of study {', '.join(studies)} already"
 
 
 def driver_arguments(args: Namespace, plans: Sequence[Plan]) -> list[str]:

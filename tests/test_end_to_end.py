@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ from tune.journal import read_driver
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
 
-QUICK_START_S = 300
+QUICK_START_S = 300  # the README's, on idle cores
+STARTS = 120  # of a process with torch and Ray take that long then; where those are slow, so is a search
 KILLS = 3
 POLL_S = 0.05
 AGENTS_LEAVE_S = 120  # two helpers of a killed Ray stay for a minute
@@ -62,40 +64,70 @@ def twin(tmp_path_factory):
     return root
 
 
+def seconds_of(call, *arguments):
+    """What a call returned, and how long it took."""
+    begin = time.monotonic()
+    return call(*arguments), time.monotonic() - begin
+
+
+@dataclass(frozen=True)
+class QuickStart:
+    """The README's first search: its folder, how long it took, and how long it may take here and now."""
+
+    runs: Path
+    seconds: float
+    allowed_s: float
+
+
 @pytest.fixture(scope="module")
 def quick_start(tmp_path_factory):
-    """The README's first search, its output and its folder."""
     runs = tmp_path_factory.mktemp("quick") / "runs"
-    begin = time.monotonic()
-    output = run("tune.search", "--model", "convnext", "--executor", "local", "--runs", runs)
-    return runs, output, time.monotonic() - begin
+    starts = [seconds_of(start_torch_and_ray)[1]]
+    _, seconds = seconds_of(run, "tune.search", "--model", "convnext", "--executor", "local", "--runs", runs)
+    starts.append(seconds_of(start_torch_and_ray)[1])
+    return QuickStart(runs, seconds, max(QUICK_START_S, STARTS * max(starts)))
+
+
+def start_torch_and_ray():
+    subprocess.run([sys.executable, "-c", "import torch, ray.tune"], check=True)
 
 
 def test_the_first_search_finds_something_in_time(quick_start):
-    runs, _, seconds = quick_start
+    runs, seconds = quick_start.runs, quick_start.seconds
     board = pd.read_csv(runs / "leaderboard.csv")
     best = yaml.safe_load((runs / "best.yaml").read_text())
     assert len(board) >= 8
     assert (board["status"] == "stopped").sum() >= 1
     assert set(board["status"]) <= {"completed", "stopped"}
     ratio = best["row"]["rmse"] / mean_predictor_rmse(best["data"])
-    print(f"{len(board)} trials in {seconds:.0f} s, best {ratio:.2f} of the mean predictor")
+    allowed = f"{quick_start.allowed_s:.0f} s allowed"
+    print(f"{len(board)} trials in {seconds:.0f} s ({allowed}), best {ratio:.2f} of the mean predictor")
     assert ratio <= 0.6
-    assert seconds < QUICK_START_S
+    assert seconds < quick_start.allowed_s
+
+
+def written(*folders):
+    """When each file below the folders was written."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def test_the_same_search_again_does_nothing_twice(quick_start):
-    runs, _, first_seconds = quick_start
+    runs = quick_start.runs
     board, journal = (runs / "leaderboard.csv").read_bytes(), runs / "studies/convnext/journal.jsonl"
-    before, begin = journal.read_bytes(), time.monotonic()
-    run("tune.search", "--model", "convnext", "--executor", "local", "--runs", runs)
+    work = runs / "data", runs / "studies/convnext/trials"
+    before, files = journal.read_bytes(), written(*work)
+    assert files
+    output = run("tune.search", "--model", "convnext", "--executor", "local", "--runs", runs)
+    assert "study convnext is complete already; nothing to run" in output
+    assert "starting workers" not in output
     assert journal.read_bytes() == before
+    assert written(*work) == files, "something was rendered or trained again"
     assert (runs / "leaderboard.csv").read_bytes() == board
-    assert time.monotonic() - begin < first_seconds / 5
 
 
 def test_the_final_run_leaves_a_submission(quick_start):
-    runs, _, _ = quick_start
+    runs = quick_start.runs
     output = run("pipeline.final", "--runs", runs)
     assert "the row it came from: validation RMSE" in output
     (path,) = runs.glob("final/*/submission.csv")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ray.tune.search import Searcher
 from pipeline.errors import PipelineError
 from pipeline.records import Decision
 from pipeline.signals import interruptible
-from tune.place import Demand, Fate, Place
+from tune.place import Demand, Fate, Place, Workers
 from tune.session import Task
 from tune.studies import Studies
 from tune.supply import Assignment
@@ -143,34 +144,10 @@ def execute(studies: Studies, tasks: Mapping[str, Task], here: Place, say: Calla
     Raises KeyboardInterrupt after SIGINT or SIGTERM, and what the studies raise; they can be resumed.
     """
     scheduler = StudyScheduler(studies, here.fate_of)
-
-    def attend() -> None:
-        with scheduler.remembering_errors():
-            here.attend(Demand(studies.left, studies.busy_jobs), say)
-            studies.held(here.held())
-            if studies.overdue:
-                raise OverdueError
-
-    resources = {"cpu": here.workers.threads, "gpu": here.workers.gpus}
     with interruptible() as interrupted:
-        tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(FitTrainable, tasks=dict(tasks)), resources),
-            tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(studies, here.workers.count),
-                scheduler=scheduler,
-                num_samples=-1,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=str(here.scratch / "tune"),
-                verbose=0,
-                callbacks=[BetweenSteps(interrupted, attend)],
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs keep their own
-                failure_config=tune.FailureConfig(max_failures=0),  # the study counts, across restarts
-            ),
-        )
+        between = BetweenSteps(interrupted, partial(_attend, studies, scheduler, here, say))
+        searcher = StudySearcher(studies, here.workers.count)
+        tuner = _tuner(_trainable(tasks, here.workers), searcher, scheduler, between, here.scratch / "tune")
         try:
             tuner.fit()
         except Exception:
@@ -182,6 +159,43 @@ def execute(studies: Studies, tasks: Mapping[str, Task], here: Place, say: Calla
                 raise
         finally:
             studies.held(())
+
+
+def _attend(studies: Studies, scheduler: StudyScheduler, here: Place, say: Callable[[str], None]) -> None:
+    """Sees to the workers and what they cost. Raises OverdueError where none need come any more."""
+    with scheduler.remembering_errors():
+        here.attend(Demand(studies.left, studies.busy_jobs), say)
+        studies.held(here.held())
+        if studies.overdue:
+            raise OverdueError
+
+
+def _trainable(tasks: Mapping[str, Task], workers: Workers) -> Any:
+    """The actor as Ray starts it: with every study's task, on what a worker takes of the machine."""
+    resources = {"cpu": workers.threads, "gpu": workers.gpus}
+    return tune.with_resources(tune.with_parameters(FitTrainable, tasks=dict(tasks)), resources)
+
+
+def _tuner(
+    trainable: Any, searcher: StudySearcher, scheduler: StudyScheduler, between: BetweenSteps, folder: Path
+) -> tune.Tuner:
+    """Ray's loop, which keeps no checkpoints and tries nothing again; its own files go to `folder`."""
+    tuning = tune.TuneConfig(
+        search_alg=searcher,
+        scheduler=scheduler,
+        num_samples=-1,
+        reuse_actors=True,
+        trial_dirname_creator=lambda trial: trial.trial_id,
+    )
+    running = tune.RunConfig(
+        name="search",
+        storage_path=str(folder),
+        verbose=0,
+        callbacks=[between],
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs keep their own
+        failure_config=tune.FailureConfig(max_failures=0),  # the study counts, across restarts
+    )
+    return tune.Tuner(trainable, tune_config=tuning, run_config=running)
 
 
 def last_words(trial: Any) -> str:

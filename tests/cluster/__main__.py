@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.cluster.cluster import PREFIX, SlurmCluster, missing_commands
 from tests.cluster.config import PACKAGES
 
+DOWN = "python -m tests.cluster down"
 EPILOG = """\
 examples:
   eval "$(python -m tests.cluster up)"     # this shell now talks to it
@@ -27,13 +28,24 @@ def up(accounting: bool) -> None:
     if missing:
         sys.exit(f"not installed: {', '.join(missing)}; on Debian: apt-get install {PACKAGES}")
     if by_hand().exists():
-        sys.exit(f"{by_hand()} exists: a cluster is up already; end it with python -m tests.cluster down")
-    cluster = SlurmCluster(accounting, by_hand())
-    cluster.start()
+        cluster = attach()
+        print(f"# was up already, {'with' if cluster.accounting else 'without'} accounting")
+    else:
+        cluster = SlurmCluster(accounting, by_hand())
+        cluster.start()
     for name, value in cluster.env.items():
         print(f"export {name}='{value}'")
     print("# sinfo, sbatch --gres=gpu:1, squeue: nodes gr1-gr3, partitions gpu and urgent; logs are in")
-    print(f"# {cluster.root}/log. End it with: python -m tests.cluster down")
+    print(f"# {cluster.root}/log. End it with: {DOWN}")
+
+
+def attach() -> SlurmCluster:
+    """The cluster that was started by hand before; ends the command unless it is there and complete."""
+    if (by_hand() / "state.json").exists():
+        cluster = SlurmCluster.attach(by_hand())
+        if cluster.abandoned and cluster.running:
+            return cluster
+    sys.exit(f"{by_hand()} exists, of a cluster that starts at this moment or has failed; end it with {DOWN}")
 
 
 def down() -> None:

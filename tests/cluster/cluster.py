@@ -57,6 +57,11 @@ class SlurmCluster:
         return self._daemons.abandoned
 
     @property
+    def running(self) -> bool:
+        """Whether its controller runs."""
+        return self._daemons.runs("slurmctld")
+
+    @property
     def env(self) -> dict[str, str]:
         """What to put into the environment of whoever uses this cluster."""
         return {"SLURM_CONF": str(self.root / "slurm.conf"), "PATH": f"{self.root}/bin:{search_path()}"}
@@ -200,7 +205,7 @@ class SlurmCluster:
         """As it was when it started: faults mended, no job left, every node idle."""
         for wrapper in (self.root / "bin").iterdir():
             self.mend_command(wrapper.name)
-        if not self._daemons.runs("slurmctld"):
+        if not self.running:
             self.start_controller()
         for node in self.nodes:
             if not self._daemons.runs(node):

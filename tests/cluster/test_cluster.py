@@ -97,6 +97,8 @@ def by_hand() -> Iterator[Callable[..., str]]:
 def test_up_and_down_by_hand(by_hand: Callable[..., str]) -> None:
     exports = by_hand("-m", "tests.cluster", "up", "--no-accounting")
     try:
+        again = by_hand("-m", "tests.cluster", "up")
+        assert again == f"# was up already, without accounting\n{exports}"
         command = ["sh", "-c", f"{exports}\nsinfo -h -o %D"]
         nodes = subprocess.run(command, capture_output=True, text=True, check=True)
     finally:

@@ -20,7 +20,7 @@ from pipeline.runrecord import read_epochs
 from pipeline.state import TrainState
 from pipeline.stepper import Stepper
 from pipeline.train import fit
-from tests.memory import memory_for
+from tests.memory import memory_for, no_memory_for_a_network
 
 CPU = torch.device("cpu")
 BATCH = 32
@@ -139,6 +139,18 @@ def test_a_run_of_which_not_even_two_images_fit_fails_with_the_reason(blobs, tmp
     said = "not even 2 samples of 64 pixels a side fit into the memory of cpu; a smaller network"
     with memory_for(1), pytest.raises(MemoryLimitError, match=said):
         fit(config(), blobs, paths)
+    assert json.loads(paths.outcome.read_text())["reason"] == "CUDA_OOM"
+
+
+def test_a_run_whose_network_does_not_fit_fails_with_the_reason_and_what_to_do(blobs, tmp_path):
+    paths = RunPaths(tmp_path / "run")
+    said = (
+        "the network does not fit into the memory of cpu, even before the first step; a smaller network or a "
+        "larger GPU would do, or one that no other process uses (CUDA out of memory (simulated))"
+    )
+    with no_memory_for_a_network(), pytest.raises(MemoryLimitError) as caught:
+        fit(config(), blobs, paths)
+    assert str(caught.value) == said
     assert json.loads(paths.outcome.read_text())["reason"] == "CUDA_OOM"
 
 

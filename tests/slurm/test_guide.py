@@ -17,6 +17,7 @@ SOURCES = {
 }
 MESSAGES = [
     "is this search already",
+    "is the driver of study",
     "is being run",
     "could not go back into the queue",
     "torch sees no GPU",

@@ -13,7 +13,15 @@ from slurm.head import address_of, comes_back
 from slurm.job import SUPERVISED
 from slurm.launch import main
 from slurm.launching import launches
-from slurm.search import are_complete, driver_arguments, introduce, machine_of, name_of, refuse_running
+from slurm.search import (
+    are_complete,
+    driver_arguments,
+    introduce,
+    machine_of,
+    name_of,
+    refuse_queued,
+    refuse_running,
+)
 from tests.slurm.launched import launched_into
 from tune.journal import Journal
 from tune.plan import Because, Plan, make_plans
@@ -74,7 +82,7 @@ def test_a_study_that_is_run_elsewhere_is_refused_before_anything_is_submitted(t
         Journal(plans[0].workspace.study("resnet50")),
         pytest.raises(StudyError, match="is being run. Follow"),
     ):
-        refuse_running(plans[0].workspace, plans, "fingertip-search-resnet50")
+        refuse_running(plans[0].workspace, plans)
 
 
 def complete(plans: list[Plan]) -> None:
@@ -129,13 +137,63 @@ def test_a_study_that_a_budget_stopped_is_complete_until_there_is_more_of_it(tmp
     assert not are_complete(planned(tmp_path, *few, "--gpu-hours", "9")[1])
 
 
-def test_where_to_follow_a_search_can_be_pasted(slurm_commands, tmp_path: Path) -> None:
+def queued(number: str, name: str, state: str = "PENDING") -> str:
+    """A driver as squeue lists it."""
+    return f"{number}|{state}|Priority||N/A|N/A|fingertip-search-{name}\n"
+
+
+def test_where_to_follow_and_stop_a_search_can_be_pasted(slurm_commands, tmp_path: Path) -> None:
     runs = tmp_path / "my runs"
     _, plans = planned(runs, "--model", "resnet50")
     launched_into(runs, "7")
-    slurm_commands.answer("squeue", "7|PENDING|Priority||N/A|N/A|fingertip-search-resnet50\n")
-    with pytest.raises(SlurmError, match=f"logs resnet50 -f --runs '{runs.resolve()}'$"):
-        refuse_running(plans[0].workspace, plans, "fingertip-search-resnet50")
+    slurm_commands.answer("squeue", queued("7", "resnet50"))
+    with pytest.raises(SlurmError) as caught:
+        refuse_queued(plans[0].workspace, plans)
+    assert str(caught.value) == (
+        "Slurm job 7 (PENDING) is this search already. "
+        f"Follow it with: python -m slurm.launch logs 7 -f --runs '{runs.resolve()}'; "
+        f"stop it with: python -m slurm.launch stop 7 --runs '{runs.resolve()}'"
+    )
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_study_that_a_driver_of_all_models_will_run_is_refused(
+    slurm_commands, tmp_path: Path, state: str
+) -> None:
+    """Whichever driver came first would make the other fail, that of all models with every study."""
+    launched_into(tmp_path, "7", name="all")
+    slurm_commands.answer("squeue", queued("7", "all", state))
+    words = ["search", "--cluster", "test", "--profile", "smoke", "--runs", str(tmp_path)]
+    said = rf"^Slurm job 7 \({state}\), a search of all models, is the driver of study convnext already\. "
+    with pytest.raises(SlurmError, match=said + ".*logs 7 -f .*; stop it with: .* stop 7 --runs "):
+        main([*words, "--model", "convnext"])
+    assert slurm_commands.asked("sbatch") == []
+    main([*words, "--model", "convnext", "--study", "another"])
+    assert len(slurm_commands.asked("sbatch")) == 1
+
+
+def test_all_models_are_refused_while_drivers_of_some_are_queued(slurm_commands, tmp_path: Path) -> None:
+    launched_into(tmp_path, "7", name="convnext")
+    launched_into(tmp_path, "8", name="resnet50")
+    slurm_commands.answer("squeue", queued("7", "convnext") + queued("8", "resnet50", "RUNNING"))
+    words = ["search", "--cluster", "test", "--profile", "smoke", "--runs", str(tmp_path), "--model", "all"]
+    said = (
+        r"^Slurm job 7 \(PENDING\) is the driver of study convnext already; "
+        r"Slurm job 8 \(RUNNING\) is the driver of study resnet50 already\. .* stop 7 8 --runs "
+    )
+    with pytest.raises(SlurmError, match=said):
+        main(words)
+    assert slurm_commands.asked("sbatch") == []
+
+
+def test_drivers_that_are_over_or_of_other_studies_or_folders_are_in_nobodys_way(
+    slurm_commands, tmp_path: Path
+) -> None:
+    _, plans = planned(tmp_path, "--model", "convnext")
+    launched_into(tmp_path, "7", "8", "9")
+    others = queued("7", "all", "CANCELLED") + queued("8", "resnet50") + queued("9", "convnext-2")
+    slurm_commands.answer("squeue", others + queued("10", "all"))
+    refuse_queued(plans[0].workspace, plans)
 
 
 def test_a_driver_submitted_by_hand_is_known_as_if_it_had_been_launched(

@@ -12,7 +12,7 @@ import pytest
 from pipeline.cli import EXIT_DISK, EXIT_USER_ERROR
 from pipeline.config import SearchConfig
 from pipeline.paths import StudyPaths, Workspace
-from pipeline.records import Ended, Epoch, Lost, Started, read_journal
+from pipeline.records import Ended, Epoch, Lost, read_journal
 from pipeline.trials import fold
 from tests.tune.drivers import start
 from tests.tune.soundness import assert_sound
@@ -66,6 +66,7 @@ def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) ->
     assert "starts with the configured setting: lr 0.001, batch_size 32" in output
     assert "failed, DIVERGED: the loss is nan at step 5; lower train.lr" in output
     assert f"next         python -m pipeline.final --runs {tmp_path}" in output
+    assert "starting workers" in output
     assert "ray" not in output.lower().replace("driver.log", "")
     assert max(len(line) for line in output.splitlines() if line.startswith("trial")) <= 80
     kept = {int(best.parent.name) for best in paths.trials.glob("*/best.pt")}
@@ -75,27 +76,30 @@ def test_a_search_from_start_to_end_and_once_more(tmp_path: Path, data: Path) ->
     assert kept == completed | {number for _, number in ranked[:2]}
     assert not list(paths.trials.glob("*/latest.pt"))
 
-    before = time.monotonic()
+    journal = paths.journal.read_bytes()
     again = start(tmp_path, data, trials=8, pause=0.05)
-    assert "study s is complete already" in again.communicate()[0]
-    assert again.returncode == 0
-    assert time.monotonic() - before < 15
+    output = again.communicate()[0]
+    assert again.returncode == 0, output
+    assert "study s is complete already" in output
+    assert "starting workers" not in output
+    assert paths.journal.read_bytes() == journal
 
 
 def test_ctrl_c_ends_it_in_seconds_and_leaves_nothing(tmp_path: Path, data: Path) -> None:
-    paths = Workspace(tmp_path).study("s")
+    paths, begun = Workspace(tmp_path).study("s"), time.monotonic()
     driver = start(tmp_path, data, trials=8, pause=2.0)
     wait_for_epochs(paths, 2)
+    in_seconds = max(10.0, time.monotonic() - begun)  # on a busy machine as long as its start took
     children, scratch = children_of(driver.pid), Path(read_driver(paths).scratch)
     driver.send_signal(signal.SIGINT)
     before = time.monotonic()
     output = driver.communicate()[0]
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < in_seconds
     assert driver.returncode == 130, output
     assert "the same command resumes study s" in output
     assert not is_driven(paths)
     assert children
-    assert_gone(children, within_s=10)
+    assert_gone(children, in_seconds)
     assert not scratch.exists()
 
 
@@ -173,11 +177,8 @@ def test_a_mistake_in_the_code_ends_the_search_with_its_traceback_told_once(
     driver = start(tmp_path, data, trials=50, pause=0.05, fault="code")
     output = driver.communicate()[0]
     assert driver.returncode == EXIT_USER_ERROR, output
-    records = read_journal(paths.journal)
-    ends = [record for record in records if isinstance(record, Ended)]
+    ends = [record for record in read_journal(paths.journal) if isinstance(record, Ended)]
     assert len(ends) == 3
-    began = next(record.time for record in records if isinstance(record, Started))
-    assert ends[-1].time - began < 30
     told = min(ends, key=lambda end: end.trial).message.strip()  # two run at a time, in any order
     assert (
         f"failed of the same error before any had trained, and the others would too:\n{told}\nMend" in output
