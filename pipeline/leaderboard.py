@@ -1,7 +1,8 @@
 """The leaderboard: one row a run, as a pure function of the records on disk, and the winner in best.yaml.
 
 Rank: within the same data, split and profile, by rmse_mean where a setting was confirmed, else by rmse;
-ties by fewer GPU hours. Failed rows have no rank, nor have final ones: trained on all the data, they have no
+ties by fewer GPU hours. The runs of a confirmed setting share its mean: among them the completed ones come
+first, by their own rmse. Failed rows have no rank, nor have final ones: trained on all the data, they have no
 honest RMSE.
 
 Groups that cannot be compared stand one below the other: smoke runs last, else the group with the newest run
@@ -94,12 +95,15 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with `rank` filled and its rows in order."""
     import pandas as pd
 
-    score = frame["rmse_mean"].astype(float).fillna(frame["rmse"].astype(float))
+    own, confirmed = frame["rmse"].astype(float), frame["rmse_mean"].notna()
+    score = frame["rmse_mean"].astype(float).fillna(own)
     honest = score.notna() & (frame["status"] != "failed") & ~frame["kind"].isin(UNRANKED_KINDS)
     data = [str(name).rpartition("@")[2] for name in frame["data"]]  # fingerprints: a folder may be renamed
     order = frame.assign(_data=data, _score=score.where(honest), _smoke=frame["profile"] == SMOKE)
+    order["_cut_off"] = confirmed & (frame["status"] != "completed")
+    order["_own"] = own.where(confirmed)
     order["_newest"] = order.groupby(COMPARABLE, dropna=False)["started"].transform("max")
-    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "gpu_hours", *IDENTITY]
+    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "_cut_off", "_own", "gpu_hours", *IDENTITY]
     order = order.sort_values(keys, ascending=[key != "_newest" for key in keys], na_position="last")
     position = order[order["_score"].notna()].groupby(COMPARABLE, dropna=False).cumcount() + 1
     order["rank"] = pd.Series(position, index=order.index, dtype="Int64")
