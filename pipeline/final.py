@@ -120,9 +120,9 @@ def main(argv: list[str] | None = None) -> None:
     data = arguments.data or winner.data
     name = f"{config.model.name}-{config.hash()}"
     paths = RunPaths(arguments.out) if arguments.out else workspace.run("final", name)
-    origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
     validation = f"validation RMSE {validation_of(row)}"
-    print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
+    source = f"{leaderboard.origin(row)} ({validation})"
+    print(f"{config.model.name}, from {source}: {config.train.epochs} epochs on all of {data}")
     result = fit_aloud(config, data, paths, Purpose("final", row["profile"], config.train.epochs))
     leaderboard.refresh(workspace)
     print(f"checkpoint {result.checkpoint}")

@@ -6,7 +6,8 @@ first, by their own rmse. Failed rows have no rank, nor have final ones: trained
 honest RMSE.
 
 Groups that cannot be compared stand one below the other: smoke runs last, else the group with the newest run
-first, as that is what somebody works on. The winner comes from the first group.
+first, as that is what somebody works on. The winner comes from the first group,
+and from its confirmed settings if it has any.
 
     python -m pipeline.leaderboard --runs runs
 """
@@ -98,8 +99,7 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     own, confirmed = frame["rmse"].astype(float), frame["rmse_mean"].notna()
     score = frame["rmse_mean"].astype(float).fillna(own)
     honest = score.notna() & (frame["status"] != "failed") & ~frame["kind"].isin(UNRANKED_KINDS)
-    data = [str(name).rpartition("@")[2] for name in frame["data"]]  # fingerprints: a folder may be renamed
-    order = frame.assign(_data=data, _score=score.where(honest), _smoke=frame["profile"] == SMOKE)
+    order = _with_fingerprints(frame).assign(_score=score.where(honest), _smoke=frame["profile"] == SMOKE)
     order["_cut_off"] = confirmed & (frame["status"] != "completed")
     order["_own"] = own.where(confirmed)
     order["_newest"] = order.groupby(COMPARABLE, dropna=False)["started"].transform("max")
@@ -113,15 +113,26 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
     """The first row with a rank whose checkpoint is on disk; None before there is one.
 
-    In a study of which some were confirmed, the others do not win: theirs may have been luck.
+    If some of those that it is compared with were confirmed, it is the first of these: the error of one run
+    may have been luck, in whichever study.
     """
-    confirmed = frame["rmse_mean"].notna()
-    lucky = frame["study"].isin(frame.loc[confirmed, "study"]) & ~confirmed
-    usable = frame[frame["rank"].notna() & frame["checkpoint"].notna() & ~lucky]
+    usable = _with_fingerprints(frame[frame["rank"].notna() & frame["checkpoint"].notna()])
     if usable.empty:
         return None
-    row = usable.iloc[0]
+    compared = usable[usable.groupby(COMPARABLE, dropna=False, sort=False).ngroup() == 0]
+    confirmed = compared[compared["rmse_mean"].notna()]
+    row = (compared if confirmed.empty else confirmed).iloc[0]
     return {key: _plain(row[key]) for key in COLUMNS}
+
+
+def origin(row: dict[str, Any]) -> str:
+    """Which run a row is of."""
+    return f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
+
+
+def _with_fingerprints(frame: pd.DataFrame) -> pd.DataFrame:
+    """With `_data`: what is left of `data` where a folder was renamed."""
+    return frame.assign(_data=[str(name).rpartition("@")[2] for name in frame["data"]])
 
 
 def _plain(value: Any) -> Any:
@@ -191,7 +202,9 @@ def main(argv: list[str] | None = None) -> None:
     frame = refresh(workspace, arguments.out)
     print(f"{arguments.out or workspace.leaderboard}: {len(frame)} runs")
     if frame["rank"].notna().any():
-        print(f"{best_rows(frame)}\nwinner: {workspace.best}")
+        print(best_rows(frame))
+    if (row := winner(frame)) is not None:
+        print(f"winner: {workspace.best}, {origin(row)}")
 
 
 if __name__ == "__main__":

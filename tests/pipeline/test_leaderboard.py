@@ -10,7 +10,7 @@ from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
 from pipeline.errors import StudyError
 from pipeline.final import read_winner, validation_of
-from pipeline.leaderboard import COLUMNS, best_rows, ranked, refresh, winner
+from pipeline.leaderboard import COLUMNS, best_rows, ranked, refresh
 from pipeline.paths import Workspace
 from pipeline.provenance import Purpose
 from pipeline.records import Begun, Drawn, Ended, Epoch, Started
@@ -45,21 +45,6 @@ def test_rank_is_by_confirmed_mean_else_by_rmse_and_ties_go_to_fewer_gpu_hours()
     )
     assert ranks(frame) == {"steady": 1, "cheap": 2, "dear": 3, "lucky": 4}
     assert list(ranks(frame)) == ["steady", "cheap", "dear", "lucky"]
-
-
-def test_among_the_rows_of_a_study_only_confirmed_ones_win():
-    frame = board(
-        {"study": "a", "trial": 3, "rmse": 0.0015, "checkpoint": "a3"},
-        {"study": "a", "trial": 1, "rmse": 0.001, "rmse_mean": 0.003, "checkpoint": "a1"},
-        {"study": "a", "trial": 2, "rmse": 0.002, "rmse_mean": 0.002, "checkpoint": "a2"},
-        {"study": "b", "trial": 0, "rmse": 0.004, "checkpoint": "b0"},
-    )
-    assert list(frame["checkpoint"]) == ["a3", "a2", "a1", "b0"]
-    assert winner(frame)["checkpoint"] == "a2"
-    assert winner(frame[frame["study"] == "b"])["checkpoint"] == "b0"
-    single = {"study": "b", "rmse": 0.001, "checkpoint": "b0"}
-    other = board(single, {"study": "a", "rmse_mean": 0.002, "checkpoint": "a"})
-    assert winner(other)["checkpoint"] == "b0"
 
 
 def test_the_runs_to_the_end_of_a_confirmed_setting_share_its_mean(tmp_path):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from pipeline.leaderboard import COLUMNS, ranked, winner
+from pipeline.leaderboard import COLUMNS, origin, ranked, winner
 from pipeline.spread import spreads
 from pipeline.trials import TrialState
 
@@ -60,3 +60,48 @@ def test_of_the_completed_runs_of_a_setting_the_lowest_wins_whatever_it_cost():
     repeats = [(20, 5, "completed", 0.0042), (21, 5, "completed", 0.0040)]
     assert winner(confirmed((5, None, "completed", 0.0039), *repeats))["checkpoint"] == "trial 5"
     assert winner(confirmed((5, None, "completed", 0.0041), *repeats))["checkpoint"] == "trial 21"
+
+
+def test_where_some_settings_were_confirmed_only_these_win():
+    frame = board(
+        {"trial": 3, "rmse": 0.0015, "checkpoint": "a3"},
+        {"trial": 1, "rmse": 0.001, "rmse_mean": 0.003, "checkpoint": "a1"},
+        {"trial": 2, "rmse": 0.002, "rmse_mean": 0.002, "checkpoint": "a2"},
+        {"study": "b", "trial": 0, "rmse": 0.004, "checkpoint": "b0"},
+    )
+    assert list(frame["checkpoint"]) == ["a3", "a2", "a1", "b0"]
+    assert winner(frame)["checkpoint"] == "a2"
+    assert winner(frame[frame["study"] == "b"])["checkpoint"] == "b0"
+
+
+@pytest.mark.parametrize("other", [{"study": "lucky", "trial": 7}, {"study": None, "kind": "train"}])
+def test_one_run_elsewhere_does_not_win_over_a_confirmed_setting(other):
+    lucky = {"rmse": 0.00405, "checkpoint": "lucky", "model": "resnet50", **other}
+    steady = {"rmse": 0.0042, "rmse_mean": 0.0041, "checkpoint": "steady", "model": "hrnet"}
+    frame = board(lucky, {**steady, "data": "moved@1"})
+    assert list(frame["checkpoint"]) == ["lucky", "steady"]
+    assert winner(frame)["checkpoint"] == "steady"
+    assert winner(frame[frame["model"] == "resnet50"])["checkpoint"] == "lucky"
+
+
+@pytest.mark.parametrize("difference", [{"data": "e@2"}, {"split": "other"}, {"profile": "smoke"}])
+def test_a_setting_confirmed_under_other_conditions_does_not_win(difference):
+    steady = {
+        "rmse_mean": 0.0001,
+        "rmse": 0.0001,
+        "checkpoint": "steady",
+        "started": "2026-01-01",
+        **difference,
+    }
+    frame = board({"rmse": 0.004, "checkpoint": "here", "started": "2026-01-02"}, steady)
+    assert winner(frame)["checkpoint"] == "here"
+
+
+def test_a_confirmed_setting_of_which_no_weights_are_left_does_not_keep_others_from_winning():
+    frame = board({"rmse": 0.004, "checkpoint": "here"}, {"rmse_mean": 0.003, "rmse": 0.003})
+    assert winner(frame)["checkpoint"] == "here"
+
+
+def test_a_person_is_told_which_run_has_won():
+    assert origin({"study": "a", "trial": 3, "config_hash": "f0"}) == "trial 3 of study a"
+    assert origin({"study": None, "trial": None, "config_hash": "f0"}) == "run f0"
