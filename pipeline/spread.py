@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from pipeline.trials import TrialState
 
@@ -37,3 +39,18 @@ def spreads(trials: Mapping[int, TrialState]) -> dict[int, Spread]:
             spread = Spread(fmean(scores.values()), stdev(scores.values()), len(scores))
             found |= dict.fromkeys((original, *scores), spread)
     return found
+
+
+class Trusted(NamedTuple):
+    """What is known of a setting's error; the lowest is the best: a mean comes before one run's error."""
+
+    one_run: bool
+    rmse: float  # metres: the mean over its seeds, or that of the one run
+
+
+def trusted(trials: Mapping[int, TrialState], trial: TrialState) -> Trusted:
+    """What is known of the setting of one of a study's trials."""
+    spread = spreads(trials).get(trial.number)
+    if spread is not None:
+        return Trusted(False, spread.mean)
+    return Trusted(True, math.inf if trial.best_rmse is None else trial.best_rmse)
