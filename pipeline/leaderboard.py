@@ -143,27 +143,36 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
-    """Rebuilds leaderboard.csv (or `out`) and best.yaml, each in one step; returns the table.
-
-    What cannot be read is left out, with a line on stderr that names it.
-    """
+def table(workspace: Workspace) -> pd.DataFrame:
+    """The leaderboard; what cannot be read is left out, with a line on stderr that names it."""
     import pandas as pd
 
-    from pipeline.leaderboard_rows import best_of_row, rows, write_best
-    from pipeline.paths import write_text_atomically
+    from pipeline.leaderboard_rows import rows
 
     readable, problems = rows(workspace)
     for problem in problems:
         print(f"left out of the leaderboard: {problem}", file=sys.stderr)
     frame = pd.DataFrame(readable, columns=COLUMNS)
-    frame = ranked(frame.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64")))
+    return ranked(frame.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64")))
+
+
+def write(frame: pd.DataFrame, workspace: Workspace, out: Path | None = None) -> None:
+    """Writes leaderboard.csv (or `out`) and best.yaml, each in one step."""
+    from pipeline.leaderboard_rows import best_of_row, write_best
+    from pipeline.paths import write_text_atomically
+
     write_text_atomically(out or workspace.leaderboard, frame.to_csv(index=False))
     row = winner(frame)
     if row is None:
         workspace.best.unlink(missing_ok=True)
     else:
         write_best(workspace.best, best_of_row(row))
+
+
+def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
+    """Rebuilds leaderboard.csv (or `out`) and best.yaml; returns the table."""
+    frame = table(workspace)
+    write(frame, workspace, out)
     return frame
 
 

@@ -237,14 +237,28 @@ def test_the_final_run_may_be_of_one_models_best_row(workspace):
 
 def test_a_final_run_keeps_the_row_it_began_with(workspace, tmp_path):
     refresh(workspace)
-    pin, best = tmp_path / "winner.yaml", workspace.best.read_text()
+    pin = tmp_path / "winner.yaml"
     first = read_winner(workspace, [], pin=pin)
-    try:
-        workspace.best.write_text(best.replace("study: hands", "study: better"))
-        assert read_winner(workspace, []).row["study"] == "better"
-        assert read_winner(workspace, [], pin=pin) == first
-    finally:
-        workspace.best.write_text(best)
+    pin.write_text(pin.read_text().replace("study: hands", "study: earlier"))
+    assert read_winner(workspace, []) == first
+    assert read_winner(workspace, [], pin=pin).row["study"] == "earlier"
+
+
+def test_the_final_run_takes_the_winner_of_the_records_whatever_a_killed_search_left(workspace):
+    refresh(workspace)
+    best = workspace.best.read_text()
+    workspace.best.write_text(best.replace("study: hands", "study: overtaken"))
+    assert read_winner(workspace, []).row["study"] == "hands"
+    assert workspace.best.read_text() == best
+
+
+def test_a_winner_that_was_kept_without_its_runs_can_still_be_trained(workspace, tmp_path, capsys):
+    refresh(workspace)
+    kept = Workspace(tmp_path)
+    shutil.copy(workspace.best, kept.best)
+    assert read_winner(kept, []) == read_winner(workspace, [])
+    assert kept.best.read_bytes() == workspace.best.read_bytes()
+    assert capsys.readouterr().err.startswith(f"{kept.best}: taken as it is")
 
 
 def test_a_person_sees_the_best_rows():
