@@ -6,6 +6,7 @@ python -m pipeline.final --runs runs
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,24 +57,36 @@ def read_winner(
 
 
 def _best(workspace: Workspace, model: str | None) -> Best:
-    """The winner of the whole leaderboard, or of one model's rows."""
-    from pipeline.configfile import read_yaml, validated
-    from pipeline.leaderboard import refresh, winner
-    from pipeline.leaderboard_rows import Best, best_of_row
+    """The winner of the whole leaderboard, or of one model's rows, by the records as they are now.
 
-    search = f"python -m tune.search --model {model or 'NAME'}"
-    if model is not None:
-        frame = refresh(workspace)
-        row = winner(frame[frame["model"] == model])
-        if row is None:
-            found = ", ".join(sorted(frame["model"].unique())) or "none"
-            raise StudyError(
-                f"{workspace.leaderboard}: no usable row of model {model!r} (models there: {found}); "
-                f"search it first: {search}"
-            )
+    A search that was killed may have left best.yaml behind them.
+    """
+    from pipeline.leaderboard import table, winner, write
+    from pipeline.leaderboard_rows import best_of_row
+
+    frame = table(workspace)
+    row = winner(frame if model is None else frame[frame["model"] == model])
+    if row is not None:
+        write(frame, workspace)
         return best_of_row(row)
+    if model is None:
+        return _kept(workspace)
+    found = ", ".join(sorted(frame["model"].unique())) or "none"
+    raise StudyError(
+        f"{workspace.leaderboard}: no usable row of model {model!r} (models there: {found}); "
+        f"search it first: python -m tune.search --model {model}"
+    )
+
+
+def _kept(workspace: Workspace) -> Best:
+    """A best.yaml that was kept without the runs it is of."""
+    from pipeline.configfile import read_yaml, validated
+    from pipeline.leaderboard_rows import Best
+
     if not workspace.best.exists():
+        search = "python -m tune.search --model NAME"
         raise StudyError(f"{workspace.best}: not there yet; run a search first: {search}")
+    print(f"{workspace.best}: taken as it is, as no run with a rank and its weights is here", file=sys.stderr)
     return validated(Best, read_yaml(workspace.best))
 
 
@@ -120,9 +133,9 @@ def main(argv: list[str] | None = None) -> None:
     data = arguments.data or winner.data
     name = f"{config.model.name}-{config.hash()}"
     paths = RunPaths(arguments.out) if arguments.out else workspace.run("final", name)
-    origin = f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
     validation = f"validation RMSE {validation_of(row)}"
-    print(f"{config.model.name}, from {origin} ({validation}): {config.train.epochs} epochs on all of {data}")
+    source = f"{leaderboard.origin(row)} ({validation})"
+    print(f"{config.model.name}, from {source}: {config.train.epochs} epochs on all of {data}")
     result = fit_aloud(config, data, paths, Purpose("final", row["profile"], config.train.epochs))
     leaderboard.refresh(workspace)
     print(f"checkpoint {result.checkpoint}")

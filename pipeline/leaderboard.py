@@ -1,11 +1,13 @@
 """The leaderboard: one row a run, as a pure function of the records on disk, and the winner in best.yaml.
 
 Rank: within the same data, split and profile, by rmse_mean where a setting was confirmed, else by rmse;
-ties by fewer GPU hours. Failed rows have no rank, nor have final ones: trained on all the data, they have no
+ties by fewer GPU hours. The runs of a confirmed setting share its mean: among them the completed ones come
+first, by their own rmse. Failed rows have no rank, nor have final ones: trained on all the data, they have no
 honest RMSE.
 
 Groups that cannot be compared stand one below the other: smoke runs last, else the group with the newest run
-first, as that is what somebody works on. The winner comes from the first group.
+first, as that is what somebody works on. The winner comes from the first group,
+and from its confirmed settings if it has any.
 
     python -m pipeline.leaderboard --runs runs
 """
@@ -94,12 +96,14 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with `rank` filled and its rows in order."""
     import pandas as pd
 
-    score = frame["rmse_mean"].astype(float).fillna(frame["rmse"].astype(float))
+    own, confirmed = frame["rmse"].astype(float), frame["rmse_mean"].notna()
+    score = frame["rmse_mean"].astype(float).fillna(own)
     honest = score.notna() & (frame["status"] != "failed") & ~frame["kind"].isin(UNRANKED_KINDS)
-    data = [str(name).rpartition("@")[2] for name in frame["data"]]  # fingerprints: a folder may be renamed
-    order = frame.assign(_data=data, _score=score.where(honest), _smoke=frame["profile"] == SMOKE)
+    order = _with_fingerprints(frame).assign(_score=score.where(honest), _smoke=frame["profile"] == SMOKE)
+    order["_cut_off"] = confirmed & (frame["status"] != "completed")
+    order["_own"] = own.where(confirmed)
     order["_newest"] = order.groupby(COMPARABLE, dropna=False)["started"].transform("max")
-    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "gpu_hours", *IDENTITY]
+    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "_cut_off", "_own", "gpu_hours", *IDENTITY]
     order = order.sort_values(keys, ascending=[key != "_newest" for key in keys], na_position="last")
     position = order[order["_score"].notna()].groupby(COMPARABLE, dropna=False).cumcount() + 1
     order["rank"] = pd.Series(position, index=order.index, dtype="Int64")
@@ -109,15 +113,26 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
     """The first row with a rank whose checkpoint is on disk; None before there is one.
 
-    In a study of which some were confirmed, the others do not win: theirs may have been luck.
+    If some of those that it is compared with were confirmed, it is the first of these: the error of one run
+    may have been luck, in whichever study.
     """
-    confirmed = frame["rmse_mean"].notna()
-    lucky = frame["study"].isin(frame.loc[confirmed, "study"]) & ~confirmed
-    usable = frame[frame["rank"].notna() & frame["checkpoint"].notna() & ~lucky]
+    usable = _with_fingerprints(frame[frame["rank"].notna() & frame["checkpoint"].notna()])
     if usable.empty:
         return None
-    row = usable.iloc[0]
+    compared = usable[usable.groupby(COMPARABLE, dropna=False, sort=False).ngroup() == 0]
+    confirmed = compared[compared["rmse_mean"].notna()]
+    row = (compared if confirmed.empty else confirmed).iloc[0]
     return {key: _plain(row[key]) for key in COLUMNS}
+
+
+def origin(row: dict[str, Any]) -> str:
+    """Which run a row is of."""
+    return f"trial {row['trial']} of study {row['study']}" if row["study"] else f"run {row['config_hash']}"
+
+
+def _with_fingerprints(frame: pd.DataFrame) -> pd.DataFrame:
+    """With `_data`: what is left of `data` where a folder was renamed."""
+    return frame.assign(_data=[str(name).rpartition("@")[2] for name in frame["data"]])
 
 
 def _plain(value: Any) -> Any:
@@ -128,27 +143,36 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
-    """Rebuilds leaderboard.csv (or `out`) and best.yaml, each in one step; returns the table.
-
-    What cannot be read is left out, with a line on stderr that names it.
-    """
+def table(workspace: Workspace) -> pd.DataFrame:
+    """The leaderboard; what cannot be read is left out, with a line on stderr that names it."""
     import pandas as pd
 
-    from pipeline.leaderboard_rows import best_of_row, rows, write_best
-    from pipeline.paths import write_text_atomically
+    from pipeline.leaderboard_rows import rows
 
     readable, problems = rows(workspace)
     for problem in problems:
         print(f"left out of the leaderboard: {problem}", file=sys.stderr)
     frame = pd.DataFrame(readable, columns=COLUMNS)
-    frame = ranked(frame.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64")))
+    return ranked(frame.astype(dict.fromkeys(WHOLE_NUMBERS, "Int64")))
+
+
+def write(frame: pd.DataFrame, workspace: Workspace, out: Path | None = None) -> None:
+    """Writes leaderboard.csv (or `out`) and best.yaml, each in one step."""
+    from pipeline.leaderboard_rows import best_of_row, write_best
+    from pipeline.paths import write_text_atomically
+
     write_text_atomically(out or workspace.leaderboard, frame.to_csv(index=False))
     row = winner(frame)
     if row is None:
         workspace.best.unlink(missing_ok=True)
     else:
         write_best(workspace.best, best_of_row(row))
+
+
+def refresh(workspace: Workspace, out: Path | None = None) -> pd.DataFrame:
+    """Rebuilds leaderboard.csv (or `out`) and best.yaml; returns the table."""
+    frame = table(workspace)
+    write(frame, workspace, out)
     return frame
 
 
@@ -187,7 +211,9 @@ def main(argv: list[str] | None = None) -> None:
     frame = refresh(workspace, arguments.out)
     print(f"{arguments.out or workspace.leaderboard}: {len(frame)} runs")
     if frame["rank"].notna().any():
-        print(f"{best_rows(frame)}\nwinner: {workspace.best}")
+        print(best_rows(frame))
+    if (row := winner(frame)) is not None:
+        print(f"winner: {workspace.best}, {origin(row)}")
 
 
 if __name__ == "__main__":

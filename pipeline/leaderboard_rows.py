@@ -80,7 +80,7 @@ def trials_of(study: StudyPaths) -> dict[int, TrialState]:
 def trial_row(study: StudyPaths, trial: TrialState, spread: Spread | None = None) -> Row:
     """A trial: the journal decides what happened to it, the run's record tells what it was and cost.
 
-    `spread`: that of its setting, if it was confirmed; all runs of a setting share it, and so their rank.
+    `spread`: that of its setting, if this trial has it (see spreads).
     """
     paths = study.trial(trial.number)
     row = run_row(paths) if paths.record.exists() else _planned_row(study, trial)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from pipeline.trials import TrialState
 
@@ -21,9 +23,10 @@ class Spread:
 
 
 def spreads(trials: Mapping[int, TrialState]) -> dict[int, Spread]:
-    """The spread of every setting with at least two confirming runs to the end, for each trial that has it.
+    """The spread of every setting with at least two confirming runs to the end, by the trials that have it.
 
-    The run that the setting was chosen for is no part of it: it was chosen for being low.
+    These are the runs that the mean is of, and the one that the setting was chosen for, which is no part of
+    it: it was chosen for being low. A repeat that is still running, or was cut off, does not have it.
     """
     members: dict[int, list[TrialState]] = {}
     for trial in trials.values():
@@ -31,8 +34,23 @@ def spreads(trials: Mapping[int, TrialState]) -> dict[int, Spread]:
             members.setdefault(trial.confirms, []).append(trial)
     found: dict[int, Spread] = {}
     for original, group in members.items():
-        scores = [t.best_rmse for t in group if t.status == "completed" and t.best_rmse is not None]
+        scores = {t.number: t.best_rmse for t in group if t.status == "completed" and t.best_rmse is not None}
         if len(scores) > 1:
-            spread = Spread(fmean(scores), stdev(scores), len(scores))
-            found |= dict.fromkeys((original, *(trial.number for trial in group)), spread)
+            spread = Spread(fmean(scores.values()), stdev(scores.values()), len(scores))
+            found |= dict.fromkeys((original, *scores), spread)
     return found
+
+
+class Trusted(NamedTuple):
+    """What is known of a setting's error; the lowest is the best: a mean comes before one run's error."""
+
+    one_run: bool
+    rmse: float  # metres: the mean over its seeds, or that of the one run
+
+
+def trusted(trials: Mapping[int, TrialState], trial: TrialState) -> Trusted:
+    """What is known of the setting of one of a study's trials."""
+    spread = spreads(trials).get(trial.number)
+    if spread is not None:
+        return Trusted(False, spread.mean)
+    return Trusted(True, math.inf if trial.best_rmse is None else trial.best_rmse)

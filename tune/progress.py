@@ -6,7 +6,6 @@ now and then.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from rich.text import Text
 from pipeline.config import Scheduler
 from pipeline.records import Ended, Epoch, Lost, Record, Revived, Started
 from pipeline.schedule import label
+from pipeline.spread import trusted
 from pipeline.trials import TrialState
 from pipeline.units import to_mm
 from tune.budget_plan import epochs_left
@@ -128,12 +128,17 @@ def status_line(studies: Sequence[Study], workers: int) -> str:
 
 def _best_of(studies: Sequence[Study]) -> list[str]:
     """The best trial of all studies, if there is one."""
-    found = [(study, best) for study in studies if (best := most_trusted(study.trials)) is not None]
+    found = [
+        (trusted(study.trials, best), study.name, best.number)
+        for study in studies
+        if (best := most_trusted(study.trials)) is not None
+    ]
     if not found:
         return []
-    study, best = min(found, key=lambda entry: entry[1].best_rmse or math.inf)
-    where = f"{study.name}, " if len(studies) > 1 else ""
-    return [f"best {mm(best.best_rmse)} ({where}trial {best.number})"]
+    error, name, number = min(found, key=lambda entry: entry[0])
+    where = f"{name}, " if len(studies) > 1 else ""
+    mean = "" if error.one_run else ", confirmed"
+    return [f"best {mm(error.rmse)} ({where}trial {number}{mean})"]
 
 
 def seconds_left(studies: Sequence[Study], workers: int) -> float | None:

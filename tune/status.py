@@ -212,6 +212,7 @@ def studies_table(studies: list[StudyPaths]) -> Table:
 def study_cells(study: StudyPaths) -> list[str]:
     """What a study's records say, or why they cannot be read: one bad study must not hide the others."""
     from pipeline.errors import PipelineError
+    from pipeline.spread import trusted
     from tune.describe import going_text
     from tune.journal import is_driven
     from tune.progress import mm
@@ -230,7 +231,7 @@ def study_cells(study: StudyPaths) -> list[str]:
     return [
         f"{sum(not trial.unfinished and trial.confirms is None for trial in states.values())}/{asked}",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())),
-        mm(best.best_rmse) if best else "-",
+        mm(trusted(states, best).rmse) if best else "-",
         str(best.number) if best else "-",
     ]
 

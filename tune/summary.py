@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from textwrap import fill
 
 from pipeline.errors import StudyError
 from pipeline.paths import Workspace
-from pipeline.spread import spreads
+from pipeline.spread import Trusted, spreads, trusted
 from pipeline.trials import TrialState
 from pipeline.units import to_mm
 from tune.progress import WIDTH, mm, short
@@ -46,23 +45,32 @@ def _result(study: Study, best: TrialState) -> list[str]:
 
 
 def _table(found: Iterable[tuple[Study, TrialState]]) -> list[str]:
-    """A line for each study, best first."""
-    rows = sorted(((_trusted(study, best), study, best) for study, best in found), key=lambda row: row[0])
+    """A line for each study, the confirmed ones first, each kind by its error."""
+    rows = sorted(
+        ((trusted(study.trials, best), study, best) for study, best in found), key=lambda row: row[0]
+    )
     width = max(len(study.name) for _, study, _ in rows)
-    confirmed = any(spreads(study.trials) for _, study, _ in rows)
-    return [
-        *(
-            f"{study.name:<{width}}  {mm(rmse):>10}: trial {best.number}; {_told(study.trials.values())}"
-            for rmse, study, best in rows
-        ),
-        "confirmed    " + ("means of several seeds, where there are some" if confirmed else UNCONFIRMED),
+    lines = [
+        f"{study.name:<{width}}  {mm(error.rmse):>10}{_mark(study, best)}: trial {best.number}; "
+        f"{_told(study.trials.values())}"
+        for error, study, best in rows
     ]
+    return [*lines, f"confirmed    {_confirmed([error for error, _, _ in rows])}"]
 
 
-def _trusted(study: Study, best: TrialState) -> float:
-    """A trial's error (metres): the mean over its seeds where there are several."""
+def _mark(study: Study, best: TrialState) -> str:
+    """What stands behind a study's error: the spread of its seeds (mm), or that it is of one run."""
     spread = spreads(study.trials).get(best.number)
-    return spread.mean if spread else best.best_rmse or math.inf
+    return ", one run" if spread is None else f" +- {to_mm(spread.std):.3f}"
+
+
+def _confirmed(errors: list[Trusted]) -> str:
+    """How many of the studies' errors can be trusted."""
+    count = sum(not error.one_run for error in errors)
+    if not count:
+        return UNCONFIRMED
+    rest = "" if count == len(errors) else "; --confirm 3 tells of the others"
+    return f"{count} of {len(errors)}: +- is the spread of the seeds{rest}"
 
 
 def _nothing(study: Study) -> str:

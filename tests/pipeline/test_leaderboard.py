@@ -10,7 +10,7 @@ from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
 from pipeline.errors import StudyError
 from pipeline.final import read_winner, validation_of
-from pipeline.leaderboard import COLUMNS, best_rows, ranked, refresh, winner
+from pipeline.leaderboard import COLUMNS, best_rows, ranked, refresh
 from pipeline.paths import Workspace
 from pipeline.provenance import Purpose
 from pipeline.records import Begun, Drawn, Ended, Epoch, Started
@@ -47,22 +47,7 @@ def test_rank_is_by_confirmed_mean_else_by_rmse_and_ties_go_to_fewer_gpu_hours()
     assert list(ranks(frame)) == ["steady", "cheap", "dear", "lucky"]
 
 
-def test_among_the_rows_of_a_study_only_confirmed_ones_win():
-    frame = board(
-        {"study": "a", "trial": 3, "rmse": 0.0015, "checkpoint": "a3"},
-        {"study": "a", "trial": 1, "rmse": 0.001, "rmse_mean": 0.003, "checkpoint": "a1"},
-        {"study": "a", "trial": 2, "rmse": 0.002, "rmse_mean": 0.002, "checkpoint": "a2"},
-        {"study": "b", "trial": 0, "rmse": 0.004, "checkpoint": "b0"},
-    )
-    assert list(frame["checkpoint"]) == ["a3", "a2", "a1", "b0"]
-    assert winner(frame)["checkpoint"] == "a2"
-    assert winner(frame[frame["study"] == "b"])["checkpoint"] == "b0"
-    single = {"study": "b", "rmse": 0.001, "checkpoint": "b0"}
-    other = board(single, {"study": "a", "rmse_mean": 0.002, "checkpoint": "a"})
-    assert winner(other)["checkpoint"] == "b0"
-
-
-def test_the_runs_of_a_confirmed_setting_share_its_mean_and_rank(tmp_path):
+def test_the_runs_to_the_end_of_a_confirmed_setting_share_its_mean(tmp_path):
     workspace = Workspace(tmp_path)
     study = workspace.study("hands")
     study.root.mkdir(parents=True)
@@ -83,10 +68,10 @@ def test_the_runs_of_a_confirmed_setting_share_its_mean_and_rank(tmp_path):
     frame = refresh(workspace).set_index("trial").sort_index()
     assert list(frame["kind"]) == ["search", "search", "confirm", "confirm", "confirm"]
     assert list(frame["rmse"]) == [0.002, 0.0025, 0.003, 0.004, 0.0001]
-    assert list(frame["rmse_mean"].fillna(0)) == pytest.approx([0.0035, 0, 0.0035, 0.0035, 0.0035])
+    assert list(frame["rmse_mean"].fillna(0)) == pytest.approx([0.0035, 0, 0.0035, 0.0035, 0])
     spread = 0.001 / 2**0.5
-    assert list(frame["rmse_std"].fillna(0)) == pytest.approx([spread, 0, spread, spread, spread])
-    assert list(frame["n_seeds"]) == [2, 1, 2, 2, 2]  # not the one it was chosen for
+    assert list(frame["rmse_std"].fillna(0)) == pytest.approx([spread, 0, spread, spread, 0])
+    assert list(frame["n_seeds"]) == [2, 1, 2, 2, 1]  # not the one it was chosen for
     assert list(frame["rank"].fillna(0)) == [2, 1, 3, 4, 0]
 
 
@@ -252,14 +237,28 @@ def test_the_final_run_may_be_of_one_models_best_row(workspace):
 
 def test_a_final_run_keeps_the_row_it_began_with(workspace, tmp_path):
     refresh(workspace)
-    pin, best = tmp_path / "winner.yaml", workspace.best.read_text()
+    pin = tmp_path / "winner.yaml"
     first = read_winner(workspace, [], pin=pin)
-    try:
-        workspace.best.write_text(best.replace("study: hands", "study: better"))
-        assert read_winner(workspace, []).row["study"] == "better"
-        assert read_winner(workspace, [], pin=pin) == first
-    finally:
-        workspace.best.write_text(best)
+    pin.write_text(pin.read_text().replace("study: hands", "study: earlier"))
+    assert read_winner(workspace, []) == first
+    assert read_winner(workspace, [], pin=pin).row["study"] == "earlier"
+
+
+def test_the_final_run_takes_the_winner_of_the_records_whatever_a_killed_search_left(workspace):
+    refresh(workspace)
+    best = workspace.best.read_text()
+    workspace.best.write_text(best.replace("study: hands", "study: overtaken"))
+    assert read_winner(workspace, []).row["study"] == "hands"
+    assert workspace.best.read_text() == best
+
+
+def test_a_winner_that_was_kept_without_its_runs_can_still_be_trained(workspace, tmp_path, capsys):
+    refresh(workspace)
+    kept = Workspace(tmp_path)
+    shutil.copy(workspace.best, kept.best)
+    assert read_winner(kept, []) == read_winner(workspace, [])
+    assert kept.best.read_bytes() == workspace.best.read_bytes()
+    assert capsys.readouterr().err.startswith(f"{kept.best}: taken as it is")
 
 
 def test_a_person_sees_the_best_rows():
