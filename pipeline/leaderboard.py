@@ -1,13 +1,12 @@
 """The leaderboard: one row a run, as a pure function of the records on disk, and the winner in best.yaml.
 
 Rank: within the same data, split and profile, by rmse_mean where a setting was confirmed, else by rmse;
-ties by fewer GPU hours. The runs of a confirmed setting share its mean: among them the completed ones come
-first, by their own rmse. Failed rows have no rank, nor have final ones: trained on all the data, they have no
+ties by fewer GPU hours. Failed rows have no rank, nor have final ones: trained on all the data, they have no
 honest RMSE.
 
 Groups that cannot be compared stand one below the other: smoke runs last, else the group with the newest run
-first, as that is what somebody works on. The winner comes from the first group,
-and from its confirmed settings if it has any.
+first, as that is what somebody works on. The winner comes from the first group, and from its confirmed
+settings if it has any. The runs of a confirmed setting share its mean; of these the best one wins.
 
     python -m pipeline.leaderboard --runs runs
 """
@@ -96,14 +95,11 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with `rank` filled and its rows in order."""
     import pandas as pd
 
-    own, confirmed = frame["rmse"].astype(float), frame["rmse_mean"].notna()
-    score = frame["rmse_mean"].astype(float).fillna(own)
+    score = frame["rmse_mean"].astype(float).fillna(frame["rmse"].astype(float))
     honest = score.notna() & (frame["status"] != "failed") & ~frame["kind"].isin(UNRANKED_KINDS)
     order = _with_fingerprints(frame).assign(_score=score.where(honest), _smoke=frame["profile"] == SMOKE)
-    order["_cut_off"] = confirmed & (frame["status"] != "completed")
-    order["_own"] = own.where(confirmed)
     order["_newest"] = order.groupby(COMPARABLE, dropna=False)["started"].transform("max")
-    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "_cut_off", "_own", "gpu_hours", *IDENTITY]
+    keys = ["_smoke", "_newest", *COMPARABLE, "_score", "gpu_hours", *IDENTITY]
     order = order.sort_values(keys, ascending=[key != "_newest" for key in keys], na_position="last")
     position = order[order["_score"].notna()].groupby(COMPARABLE, dropna=False).cumcount() + 1
     order["rank"] = pd.Series(position, index=order.index, dtype="Int64")
@@ -111,18 +107,26 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """The first row with a rank whose checkpoint is on disk; None before there is one.
+    """The row that stands first of those whose checkpoint is on disk; None before there is one.
 
-    If some of those that it is compared with were confirmed, it is the first of these: the error of one run
-    may have been luck, in whichever study.
+    If some of those that it is compared with were confirmed, it is one of these: the error of one run may
+    have been luck, in whichever study. Of the runs of the best setting, it is the one that reached its end
+    with the lowest error.
     """
     usable = _with_fingerprints(frame[frame["rank"].notna() & frame["checkpoint"].notna()])
     if usable.empty:
         return None
     compared = usable[usable.groupby(COMPARABLE, dropna=False, sort=False).ngroup() == 0]
     confirmed = compared[compared["rmse_mean"].notna()]
-    row = (compared if confirmed.empty else confirmed).iloc[0]
+    row = (compared if confirmed.empty else _best_setting(confirmed)).iloc[0]
     return {key: _plain(row[key]) for key in COLUMNS}
+
+
+def _best_setting(confirmed: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the setting that comes first, the best one first."""
+    setting = confirmed[confirmed["rmse_mean"] == confirmed["rmse_mean"].iloc[0]]
+    runs: pd.DataFrame = setting.assign(_cut_off=setting["status"] != "completed")
+    return runs.sort_values(["_cut_off", "rmse"])
 
 
 def origin(row: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def test_a_repeat_that_has_not_reached_its_end_does_not_win_by_the_mean_of_the_o
         (22, 5, status, 0.0200),
     )
     assert winner(frame)["checkpoint"] == "trial 21"
-    assert list(frame["trial"]) == [21, 20, 5, 22]
+    assert list(frame["trial"]) == [5, 20, 21, 22]
     assert pd.isna(frame.set_index("trial").loc[22, "rmse_mean"])
 
 
