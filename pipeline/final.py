@@ -117,6 +117,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def rank_again(workspace: Workspace) -> None:
+    """Ranks the records with the final run among them; a best.yaml kept without the runs it is of stays."""
+    from pipeline.leaderboard import table, winner, write
+
+    frame = table(workspace)
+    if winner(frame) is not None:
+        write(frame, workspace)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
     arguments = build_parser().parse_args(argv)
@@ -137,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
     source = f"{leaderboard.origin(row)} ({validation})"
     print(f"{config.model.name}, from {source}: {config.train.epochs} epochs on all of {data}")
     result = fit_aloud(config, data, paths, Purpose("final", row["profile"], config.train.epochs))
-    leaderboard.refresh(workspace)
+    rank_again(workspace)
     print(f"checkpoint {result.checkpoint}")
     if TEST in open_pack(data).splits:
         print(submit([result.checkpoint], data, TEST, paths.submission))

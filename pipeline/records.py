@@ -149,7 +149,7 @@ class Revived(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Resumed(Record):
-    """A trial that the budget had stopped goes on: there is more of it now."""
+    """A trial goes on after its end: the budget had stopped it, or not it, but the request, was at fault."""
 
     event: ClassVar[str] = "resumed"
 

@@ -31,6 +31,7 @@ class TrialState:
     attempts: list[Started] = field(default_factory=list)
     lost: list[Lost] = field(default_factory=list)
     fruitless: int = 0  # losses in a row without a new epoch
+    pardoned: int = 0  # losses that do not count any more: it failed, and is tried again
     epochs: dict[int, float] = field(default_factory=dict)  # validation RMSE in metres, by epoch from 1
     seconds: float = 0.0  # spent in the epochs that count
     rung: int | None = None  # the highest rung it was judged at, from 1
@@ -74,8 +75,10 @@ class TrialState:
                 self.add(record)
             case Lost():
                 self.lose(record)
-            case Revived() | Resumed():
+            case Revived():
                 self.revive()
+            case Resumed():
+                self.resume()
             case Ended():
                 self.end(record)
 
@@ -89,6 +92,12 @@ class TrialState:
         self.lost.append(record)
         self.fruitless += 1
         self.status = "waiting"
+
+    def resume(self) -> None:
+        """Is tried again, as if it had not failed."""
+        if self.status == "failed":
+            self.pardoned, self.fruitless = len(self.lost), 0
+        self.revive()
 
     def revive(self) -> None:
         """Goes on after its end."""

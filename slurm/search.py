@@ -142,10 +142,13 @@ def are_complete(plans: Sequence[Plan]) -> bool:
         Budget.from_journal(search, journal) for search, journal in zip(searches, journals, strict=True)
     ]
     spend_together(budgets)
-    return all(
-        Study(plan.study, plan.experiment, journal, _pass_over, budget=budget).complete
+    studies = [
+        Study(plan.study, plan.experiment, journal, _pass_over, budget=budget)
         for plan, journal, budget in zip(plans, journals, budgets, strict=True)
-    )
+    ]
+    for study in studies:
+        study.begin()
+    return all(study.complete for study in studies)
 
 
 def _pass_over(study: Study, record: Record) -> None:

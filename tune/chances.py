@@ -97,8 +97,8 @@ class Chances:
     def next(self, fits: Callable[[Chance], bool] | None = None) -> Chance | None:
         """The chance to give now; None if nobody waits for one, enough run, or what is left is not enough.
 
-        `fits` tells whether a budget has room for one; where it has none for the first in line, it may have
-        for another.
+        `fits` tells whether a budget has room for one; under a budget, what is too little for the first in
+        line goes to another.
         """
         if len(self._going) >= self._at_once:
             return None
@@ -119,9 +119,9 @@ class Chances:
         passed = self._passed.get(trial.number)
         return self._promise(max(passed), passed[max(passed)]) if passed else None
 
-    def affordable(self) -> int:
-        """How many stopped trials could go on now."""
-        if self.next() is None:
+    def affordable(self, fits: Callable[[Chance], bool] | None = None) -> int:
+        """How many stopped trials could go on now; `fits` as in `next`."""
+        if self.next(fits) is None:
             return 0
         reach = self._left() // (self._rungs[-1] - self._rungs[0])
         return min(len(self._stopped), self._at_once - len(self._going), max(1, reach))

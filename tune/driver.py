@@ -146,7 +146,7 @@ def resume(opened: Sequence[OpenSearch], listen: Listener, log: Path) -> list[St
     budgets = [Budget.from_journal(search.plan.experiment.search, search.journal.read()) for search in opened]
     spend_together(budgets)
     false_starts = FalseStarts(log)
-    return [
+    studies = [
         Study(
             search.plan.study,
             search.plan.experiment,
@@ -157,6 +157,9 @@ def resume(opened: Sequence[OpenSearch], listen: Listener, log: Path) -> list[St
         )
         for search, budget in zip(opened, budgets, strict=True)
     ]
+    for study in studies:
+        study.begin()
+    return studies
 
 
 def make_request(plan: Plan, data: Path) -> Request:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import StudyError
+from pipeline.errors import DiskError, StudyError
+from pipeline.paths import StudyPaths
 from pipeline.records import Ended
 from pipeline.trials import TrialState
 
@@ -50,7 +51,7 @@ CONSEQUENCES = {
     "NODE_FAIL": Consequence(retries=3, teaches=False),
     # the same numbers would come again
     "DIVERGED": Consequence(retries=0, teaches=True),
-    # an error in the code or the request: the first trials all failing of it end the search
+    # an error in the code or the request
     "USER_ERROR": Consequence(retries=0, teaches=False),
     # goes on when there is more of it
     "BUDGET": Consequence(retries=None, teaches=True),
@@ -72,13 +73,14 @@ def is_counted(reason: str, to_blame: bool) -> bool:
 
 def end_by_losses(trial: TrialState) -> Ended | None:
     """The end of a trial that waits after one loss too many; None for any other."""
-    if trial.status != "waiting" or not trial.lost:
+    lost = trial.lost[trial.pardoned :]
+    if trial.status != "waiting" or not lost:
         return None
-    last = trial.lost[-1]
-    counted = sum(loss.counted and loss.reason == last.reason for loss in trial.lost)
+    last = lost[-1]
+    counted = sum(loss.counted and loss.reason == last.reason for loss in lost)
     if counted <= (CONSEQUENCES[last.reason].retries or 0) and trial.fruitless < MAX_FRUITLESS:
         return None
-    why = f"its worker died {len(trial.lost)} times; the last time: {last.message}"
+    why = f"its worker died {len(lost)} times; the last time: {last.message}"
     return Ended(trial=trial.number, status="failed", reason=last.reason, message=why)
 
 
@@ -86,6 +88,14 @@ def is_known_loss(trial: TrialState, attempt: int) -> bool:
     """Whether the loss of an attempt is known already, and the trial waits for another or has one."""
     begun = len(trial.attempts)
     return attempt < begun or (attempt == begun and trial.status == "waiting")
+
+
+def disk_failed(study: StudyPaths, trial: int, message: str) -> DiskError:
+    """What a search ends with whose disk is full, or fails: each trial would meet it."""
+    return DiskError(
+        f"study {study.root.name}: the disk failed trial {trial}: {message}. No trial is lost: make room "
+        f"(see df {study.root} and your quota) and give the same command again"
+    )
 
 
 def refuse_hopeless(study: str, trials: Iterable[TrialState]) -> None:

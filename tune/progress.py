@@ -75,7 +75,7 @@ def line_for(study: Study, record: Record) -> str | None:
 def _judged(study: Study, record: Epoch, rung: int | None) -> str:
     """What was decided at a rung, or later about a trial that others overtook there."""
     where = f"rung {rung}, epoch {record.epoch}: {mm(record.rmse)}"
-    if record.epoch not in study.rung_epochs:
+    if record.epoch not in study.rungs.milestones:
         return f"{where}, stopped: others have overtaken it"
     return f"{where}, {'goes on' if record.decision == 'continue' else 'stopped'}"
 
@@ -173,7 +173,7 @@ def _seconds_left_of(study: Study, trial: TrialState, mean_s: float) -> float:
     if not trial.epochs:
         return mean_s
     epoch_s = trial.seconds / len(trial.epochs)
-    if trial.rung == len(study.rung_epochs) or trial.confirms is not None:
+    if trial.rung == len(study.rungs.milestones) or trial.confirms is not None:
         return (study.experiment.search.epochs - max(trial.epochs)) * epoch_s
     return max(mean_s - trial.seconds, epoch_s)
 

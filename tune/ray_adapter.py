@@ -82,7 +82,7 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
             case "epoch":
                 return study.epoch(number, attempt, result["epoch"], result["rmse"], result["seconds"])
             case "moved":
-                study.lost(number, attempt, result["message"], result["reason"])
+                self._studies.lost(study.name, number, attempt, result["message"], result["reason"], True)
                 return "continue"  # the worker ends by itself
             case "disk":
                 raise study.stuck(number, result["message"])
@@ -93,12 +93,11 @@ class StudyScheduler(InThisProcess, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """A worker died: the study decides whether the trial goes on elsewhere."""
-        study = self._studies[trial.config["study"]]
-        number, attempt = trial.config["trial"], trial.config["attempt"]
-        fate = self._fate_of(study.job_of(number, attempt))
+        name, number, attempt = (trial.config[key] for key in ("study", "trial", "attempt"))
+        fate = self._fate_of(self._studies[name].job_of(number, attempt))
         message = fate.message or last_words(trial)
         with self.remembering_errors():
-            study.lost(number, attempt, message, fate.reason, fate.counted)
+            self._studies.lost(name, number, attempt, message, fate.reason, fate.counted)
 
     @contextmanager
     def remembering_errors(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ keeps its own journal, and pays for the workers in proportion to its trials in w
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 from pipeline.errors import StudyError
 from pipeline.records import EndStatus, seconds_now
@@ -96,13 +97,23 @@ class Studies:
         A study whose trials fail of the same error before any has trained is given up. Raises StudyError if
         now all are, DiskError if the disk refuses a record.
         """
-        try:
+        with self._giving_up(name):
             self[name].ended(trial, attempt, status, reason, message)
+
+    def lost(self, name: str, trial: int, attempt: int, message: str, reason: str, counted: bool) -> None:
+        """The worker of a trial is gone, which may be the end of that, and of its study as in `ended`."""
+        with self._giving_up(name):
+            self[name].lost(trial, attempt, message, reason, counted)
+
+    @contextmanager
+    def _giving_up(self, name: str) -> Iterator[None]:
+        """Gives a hopeless study up once: its trials that are still out may fail of the same error."""
+        try:
+            yield
         except HopelessStudyError as error:
             self._give_up(name, error)
 
     def _give_up(self, name: str, error: HopelessStudyError) -> None:
-        """Says so once: the trials of that study that are still out may fail of the same error."""
         if name in self._errors:
             return
         self._errors[name] = error

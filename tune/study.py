@@ -28,9 +28,10 @@ from pipeline.records import (
     seconds_now,
 )
 from pipeline.trials import TrialState, advance, in_line
+from tune import failures
 from tune.asha import Rungs
 from tune.budget import Budget
-from tune.failures import FalseStarts, end_by_losses, hopeless, is_counted, is_known_loss, refuse_hopeless
+from tune.failures import FalseStarts
 from tune.journal import Journal, MemoryJournal
 from tune.space import Sampler
 from tune.supply import Assignment, Supply
@@ -43,7 +44,7 @@ class Study:
 
     Trials are drawn from the experiment's space unless another `sampler` is given; `clock` tells seconds
     since 1970. `budget`, as the journal left it, is given where other studies spend from it too, and
-    `false_starts` where they share the workers.
+    `false_starts` where they share the workers. Such a study has to `begin` once all of them are there.
     Raises StudyError if the journal is damaged, ConfigError if the search space does not fit.
     """
 
@@ -70,15 +71,22 @@ class Study:
         records = journal.read()
         self.budget = budget or Budget.from_journal(experiment.search, records, clock)
         self._supply = Supply(name, experiment, sampler, self.budget, self.trials)
-        self._rungs = Rungs.from_journal(experiment.search, records)
+        self.rungs = Rungs.from_journal(experiment.search, records)
         for record in records:
             self._absorb(record)
         self._waiting = [number for number in in_line(records) if self.trials[number].unfinished]
-        self._waiting += self._supply.resumable()
-        self._waiting += [trial.number for trial in hopeless(self.trials.values())]
         if not records:
             self._write(Begun(study=name))
+        if budget is None:
+            self.begin()
+
+    def begin(self) -> None:
+        """Lets those wait that may go on, under a budget of which all studies' parts are known by now."""
         self._waiting = [number for number in self._waiting if not self._fails_of_losses(self.trials[number])]
+        self._waiting += self._supply.resumable()
+        for trial in failures.hopeless(self.trials.values()):
+            self._write(Resumed(trial=trial.number))
+            self._waiting.append(trial.number)
         self._drop_unaffordable()
         if not self._waiting:
             self._offer(self._supply.draw())  # shows whether there is anything left to draw
@@ -92,11 +100,6 @@ class Study:
     def exhausted(self) -> bool:
         """Whether the space has no configuration left."""
         return self._supply.exhausted
-
-    @property
-    def rung_epochs(self) -> list[int]:
-        """The epochs at which trials are judged."""
-        return self._rungs.milestones
 
     @property
     def active(self) -> int:
@@ -206,7 +209,7 @@ class Study:
             return "stop"
         if epoch in state.epochs:
             return self._go_on(state)
-        verdict = self._rungs.decide(trial, epoch, rmse)
+        verdict = self.rungs.decide(trial, epoch, rmse)
         self._write(
             Epoch(
                 trial=trial,
@@ -241,15 +244,12 @@ class Study:
         if state.unfinished:
             self._write(Ended(trial=trial, status=status, reason=reason, message=message))
         self._assigned.discard(trial)
-        refuse_hopeless(self.name, self.trials.values())
+        failures.refuse_hopeless(self.name, self.trials.values())
 
     def stuck(self, trial: int, message: str) -> DiskError:
         """The end of a search whose workers the disk fails: no trial's fault, and each would meet it."""
         self._assigned.discard(trial)
-        return DiskError(
-            f"study {self.name}: the disk failed trial {trial}: {message}. No trial is lost: make room "
-            f"(see df {self.paths.root} and your quota) and give the same command again"
-        )
+        return failures.disk_failed(self.paths, trial, message)
 
     def lost(
         self, trial: int, attempt: int, message: str, reason: str = "NODE_FAIL", counted: bool = True
@@ -258,10 +258,10 @@ class Study:
 
         How often is too often depends on the reason (see tune.failures). A loss that is no fault of the
         trial's is not `counted`.
-        Raises StudyError if workers keep dying before they begin.
+        Raises StudyError if workers keep dying before they begin, HopelessStudyError as `ended` does.
         """
         state = self.trials[trial]
-        if is_known_loss(state, attempt):
+        if failures.is_known_loss(state, attempt):
             return
         self._assigned.discard(trial)
         if not state.unfinished:
@@ -271,14 +271,16 @@ class Study:
                 self._false_starts.one_more(message)
             self._waiting.append(trial)
             return
-        to_blame = is_counted(reason, counted)
+        to_blame = failures.is_counted(reason, counted)
         self._write(Lost(trial=trial, attempt=attempt, message=message, counted=to_blame, reason=reason))
-        if not self._fails_of_losses(state):
+        if self._fails_of_losses(state):
+            failures.refuse_hopeless(self.name, self.trials.values())
+        else:
             self._waiting.append(trial)
 
     def _fails_of_losses(self, trial: TrialState) -> bool:
         """Ends a trial that waits after one loss too many; whether it was one."""
-        if (end := end_by_losses(trial)) is not None:
+        if end := failures.end_by_losses(trial):
             self._write(end)
         return end is not None
 
@@ -286,7 +288,7 @@ class Study:
         record = replace(record, time=self._clock())
         self._journal.append(record)
         self._absorb(record)
-        self._rungs.take(record)
+        self.rungs.take(record)
         self.budget.take(record)
         self._listen(self, record)
 

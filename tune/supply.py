@@ -2,24 +2,20 @@
 when all of them have ended, a run that confirms one of the best.
 
 A fold over the journal; it decides, and the study writes down and remembers what runs.
-
-A search that is to be confirmed ends while there is time for that. Once its best are being confirmed, it goes
-on only if somebody has given it more time, and enough to confirm what it may find then.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Experiment, RunConfig
 from pipeline.records import Drawn, Record, Revived, Warm
-from pipeline.spread import SEEDS
 from pipeline.trials import TrialState
 from tune.budget import Budget
 from tune.chances import Chance, Chances
-from tune.confirm import in_rounds, next_repeat, pace, repeats_left, seconds_left
+from tune.confirm import Confirming
 from tune.failures import teaches
 from tune.ranking import best_first
 from tune.space import Draw, Outcome, Sampler, Values, canonical, make_sampler, training_seed
@@ -54,20 +50,17 @@ class Supply:
         self._told: list[Outcome] = []  # what that one's trials promise
         self._taken: set[str] = set()
         self._drawn = 0  # trials of the search itself
-        self._repeats: list[int] = []  # trials that confirm others
-        budget.keep(self._reserve_s)
+        self._confirming = Confirming(experiment.search, budget, trials)
 
     def take(self, record: Record) -> None:
-        """One step of the fold."""
+        """One step of the fold, after the trials have taken it."""
         self.chances.take(record)
+        self._confirming.take(record)
         match record:
             case Warm():
                 self._warm, self._told = record.best, told_by(record)
             case Drawn():
-                if record.confirms is None:
-                    self._drawn += 1
-                else:
-                    self._repeats.append(record.trial)
+                self._drawn += record.confirms is None
                 self._taken.add(canonical(record.values))
 
     def config(self, trial: TrialState) -> RunConfig:
@@ -85,9 +78,9 @@ class Supply:
     def count(self) -> int:
         """How many trials could be begun now, as far as that is known."""
         if self._repeat() is not None:
-            return repeats_left(self._trials, self._search.confirm)
+            return self._confirming.undrawn
         undrawn = self._search.trials - self._drawn if self._may_draw() else 0
-        chances = self.chances.affordable() if self._chance() else 0
+        chances = self.chances.affordable(self._room) if self._confirming.lets_search() else 0
         return int(min(undrawn + chances, self.budget.trials(self._search.first_rung)))
 
     def affords(self, trial: TrialState) -> bool:
@@ -97,7 +90,7 @@ class Supply:
         """
         if trial.confirms is not None:
             epochs = self._search.epochs - len(trial.epochs)
-            return self.budget.fits(epochs, pace(self._trials[trial.confirms], self._trials), confirming=True)
+            return self.budget.fits(epochs, self._trials[trial.confirms].epoch_s, confirming=True)
         return self.budget.fits(max(self._search.first_rung - len(trial.epochs), 1))
 
     def affords_epoch(self, trial: TrialState) -> bool:
@@ -105,11 +98,18 @@ class Supply:
         return self.budget.fits(1, trial.epoch_s, confirming=trial.confirms is not None)
 
     def resumable(self) -> list[int]:
-        """The trials that a smaller budget has stopped and this one lets go on, best first."""
+        """The trials that a smaller budget has stopped and this one lets go on, best first.
+
+        Where confirming has begun, only what belongs to that.
+        """
         stopped = [trial for trial in self._trials.values() if trial.reason == "BUDGET"]
         ranked = [trial.number for trial in best_first(stopped)]  # without those that confirm others
         others = [trial.number for trial in stopped if trial.number not in ranked]
-        return [number for number in ranked + others if self.affords(self._trials[number])]
+        return [
+            number
+            for number in ranked + others
+            if (number not in ranked or self._confirming.lets_search()) and self.affords(self._trials[number])
+        ]
 
     def draw(self) -> Drawn | None:
         """A new trial; shows whether the space is exhausted."""
@@ -133,7 +133,7 @@ class Supply:
     def _may_draw(self) -> bool:
         """Whether a trial is left to draw that can reach its first rung."""
         none_left = self.exhausted or self._drawn >= self._search.trials
-        return not none_left and self._may_search() and self.budget.fits(self._search.first_rung)
+        return not none_left and self._confirming.lets_search() and self.budget.fits(self._search.first_rung)
 
     def _outcomes(self) -> list[Outcome]:
         if self._search.sampler == "random":
@@ -145,9 +145,13 @@ class Supply:
         return Revived(trial=chance.trial, to_end=chance.to_end) if chance else None
 
     def _chance(self) -> Chance | None:
-        if not self._may_search():
+        if not self._confirming.lets_search():
             return None
-        return self.chances.next(self._fits if self.budget.limited else None)
+        return self.chances.next(self._room)
+
+    @property
+    def _room(self) -> Callable[[Chance], bool] | None:
+        return self._fits if self.budget.limited else None
 
     def _fits(self, chance: Chance) -> bool:
         """Whether the budget has room for a chance; without a checkpoint a trial begins anew."""
@@ -157,42 +161,11 @@ class Supply:
 
     def _repeat(self) -> Drawn | None:
         """The next run that confirms one of the best; none before the search itself is over."""
-        if not self._search.confirm or self._may_draw() or self._chance() is not None:
+        if not self._confirming.undrawn or self._may_draw() or self._chance() is not None:
             return None
         if any(trial.unfinished and trial.confirms is None for trial in self._trials.values()):
             return None
-        repeat = next_repeat(self._trials, self._search.confirm)
-        if repeat is None or repeat.confirms is None:
-            return None
-        epoch_s = pace(self._trials[repeat.confirms], self._trials)
-        return repeat if self.budget.fits(self._search.epochs, epoch_s, confirming=True) else None
-
-    def _may_search(self) -> bool:
-        """Whether there may be new trials and second chances, as far as confirming the best is concerned."""
-        if not self._repeats or not self.budget.limited:
-            return True
-        confirming = any(self._trials[number].unfinished for number in self._repeats)
-        if confirming or next_repeat(self._trials, self._search.confirm) is not None:
-            return False
-        return self.budget.seconds_left() > self._another_s(self.budget.crew)
-
-    def _reserve_s(self, workers: int) -> float:
-        """How long so many workers take to confirm the best, as far as that has not been done."""
-        if not self._search.confirm:
-            return 0.0
-        if not self._repeats:
-            return self._another_s(workers)
-        left = seconds_left(self._trials, self._search.confirm, self._search.epochs, self.budget.epoch_s)
-        return in_rounds(left, workers)
-
-    def _another_s(self, workers: int) -> float:
-        """How long so many workers take to confirm the best from the beginning, whichever they will be."""
-        undrawn = 0 if self.exhausted else max(self._search.trials - self._drawn, 0)
-        able = sum(trial.confirms is None and trial.status != "failed" for trial in self._trials.values())
-        best = best_first(self._trials.values())[: self._search.confirm]
-        epoch_s = max((trial.epoch_s or 0.0 for trial in best), default=self.budget.epoch_s)
-        runs = SEEDS * min(self._search.confirm, undrawn + able)
-        return in_rounds([(self._search.epochs + 1) * epoch_s] * runs, workers)
+        return self._confirming.next()
 
 
 def outcomes(trials: Iterable[TrialState], chances: Chances) -> list[Outcome]:

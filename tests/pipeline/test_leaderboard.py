@@ -9,7 +9,7 @@ import yaml
 from pipeline.config import Experiment, RunConfig
 from pipeline.configfile import validated
 from pipeline.errors import StudyError
-from pipeline.final import read_winner, validation_of
+from pipeline.final import rank_again, read_winner, validation_of
 from pipeline.leaderboard import COLUMNS, best_rows, ranked, refresh
 from pipeline.paths import Workspace
 from pipeline.provenance import Purpose
@@ -257,6 +257,7 @@ def test_a_winner_that_was_kept_without_its_runs_can_still_be_trained(workspace,
     kept = Workspace(tmp_path)
     shutil.copy(workspace.best, kept.best)
     assert read_winner(kept, []) == read_winner(workspace, [])
+    rank_again(kept)
     assert kept.best.read_bytes() == workspace.best.read_bytes()
     assert capsys.readouterr().err.startswith(f"{kept.best}: taken as it is")
 

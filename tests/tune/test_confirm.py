@@ -12,11 +12,10 @@ from pipeline.paths import StudyPaths
 from pipeline.records import Drawn, Epoch, Record, read_journal
 from pipeline.spread import SEEDS, Spread, spreads
 from pipeline.trials import TrialState, fold
-from tests.tune.virtual import Clock, Executor, ignore, simulate
-from tune.budget import Budget, spend_together
+from tune.budget import Budget
 from tune.journal import Journal, MemoryJournal
 from tune.progress import line_for, status_line
-from tune.ranking import best_first, most_trusted
+from tune.ranking import most_trusted
 from tune.request import Request, refuse_other
 from tune.study import Study
 from tune.summary import worth
@@ -122,70 +121,6 @@ def test_drivers_that_die_change_no_repeat(
     assert facts(trials) == facts(reference.trials)
     epochs = [(r.trial, r.epoch) for r in read_journal(paths.journal) if isinstance(r, Epoch)]
     assert len(set(epochs)) == len(epochs)
-
-
-def pace(study: Study, trial: int, luck: float) -> float:
-    """Seconds of an epoch: one batch size takes twice as long, and all up to 30% more at random."""
-    return (1 + 0.3 * luck) * (200 if study.trials[trial].values["train.batch_size"] == 8 else 100)
-
-
-@pytest.mark.parametrize(("workers", "confirm"), [(1, 1), (2, 2), (4, 1), (4, 2), (8, 2)])
-def test_a_budget_leaves_time_to_confirm_and_that_time_is_for_nothing_else(
-    experiment: MakeExperiment, workers: int, confirm: int
-) -> None:
-    for seed in range(10):
-        search = experiment(confirm=confirm, trials=200, gpu_hours=(4 + seed / 2) * workers)
-        study, clock, _ = simulate(search, workers, seed, pace)
-        assert clock.now - 1e9 <= (4 + seed / 2) * 3600 + 260
-        repeats = [trial for trial in study.trials.values() if trial.confirms is not None]
-        assert {trial.status for trial in repeats} == {"completed"}
-        assert SEEDS * confirm - len(repeats) in {0, 1}  # the last find may be slower than all before
-        best = best_first(study.trials.values())[:confirm]
-        assert {trial.confirms for trial in repeats} == {trial.number for trial in best}
-        first = min(trial.drawn for trial in repeats)
-        assert not [trial.number for trial in searched(study.trials) if (trial.finished or 0) > first]
-
-
-def test_with_more_gpu_hours_a_confirmed_search_goes_on_and_confirms_what_it_finds(
-    experiment: MakeExperiment, paths: StudyPaths
-) -> None:
-    clock = Clock()
-    counts = []
-    for seed, gpu_hours in enumerate((4, 4.5, 12)):
-        with Journal(paths) as journal:
-            search = experiment(confirm=1, trials=200, gpu_hours=gpu_hours)
-            study = Study("s", search, journal, ignore, clock=clock)
-            Executor(study, clock, 1, seed, pace).run()
-        counts.append((len(searched(study.trials)), len(confirmed(study.trials))))
-        best = best_first(study.trials.values())[0]
-        repeats = [trial for trial in study.trials.values() if trial.confirms == best.number]
-        assert [trial.status for trial in repeats] == ["completed"] * SEEDS
-    assert counts[0] == counts[1]  # not enough to confirm another one
-    assert counts[0][0] < counts[2][0]
-
-
-def test_what_is_confirmed_keeps_no_time_from_other_studies(
-    experiment: MakeExperiment,
-) -> None:
-    clock, searches = Clock(), [experiment(confirm=3, trials=trials, gpu_hours=10) for trials in (1, 50)]
-    budgets = [Budget(search.search, clock) for search in searches]
-    spend_together(budgets)
-    first, second = (
-        Study(name, search, MemoryJournal(), ignore, clock=clock, budget=budget)
-        for name, search, budget in zip("ab", searches, budgets, strict=True)
-    )
-    second.held(["w"])
-    assignment = first.next_trial()
-    assert assignment is not None
-    first.started(0, 1, "here", None, 1)
-    for epoch in range(1, 10):
-        first.epoch(0, 1, epoch, 0.004, 60.0)
-    assert budgets[1].seconds_left() == pytest.approx(10 * 3600 - SEEDS * 10 * 60)  # one can be confirmed
-    first.ended(0, 1, "completed")
-    Executor(first, clock, 1, pace=lambda study, trial, luck: 60.0).run()
-    assert first.complete
-    assert len(spreads(first.trials)) == 1 + SEEDS
-    assert budgets[1].seconds_left() == budgets[1].seconds_left(confirming=True)
 
 
 def test_more_of_the_same_setting_is_no_other_request(experiment: MakeExperiment) -> None:

@@ -63,6 +63,41 @@ def test_once_that_is_mended_the_same_command_tries_these_trials_again(open_stud
     journal.close()
 
 
+def test_who_is_to_be_tried_again_is_so_after_the_next_death_of_the_driver_too(open_study: OpenStudy) -> None:
+    study, journal = open_study(trials=5)
+    for _ in range(2):
+        fail_next(study, "USER_ERROR", "no such module")
+    with pytest.raises(StudyError):
+        fail_next(study, "USER_ERROR", "no such module")
+    journal.close()
+    again, journal = open_study(trials=5)
+    assert again.next_trial() is not None
+    again.started(0, 2, "here", None, 1)
+    again.epoch(0, 2, 1, 0.004, 1.0)
+    journal.close()
+    third, journal = open_study(trials=5)
+    journal.close()
+    assert [third.trials[number].status for number in range(3)] == ["running", "waiting", "waiting"]
+
+
+def test_workers_that_always_die_end_a_search_too_and_count_anew_once_that_is_mended(
+    open_study: OpenStudy,
+) -> None:
+    study, journal = open_study(trials=50)
+    with pytest.raises(StudyError, match=r"3 trials failed(.|\n)*died 2 times; the last time: out of memory"):
+        while (assignment := study.next_trial()) is not None:
+            study.started(assignment.trial, assignment.attempt, "here", None, 1)
+            study.lost(assignment.trial, assignment.attempt, "out of memory", "HOST_OOM")
+    journal.close()
+    assert len(study.trials) == 3
+    again, journal = open_study(trials=50)
+    assert again.next_trial() is not None
+    again.started(0, 3, "here", None, 1)
+    again.lost(0, 3, "out of memory", "HOST_OOM")
+    journal.close()
+    assert [again.trials[number].status for number in range(3)] == ["waiting"] * 3
+
+
 @pytest.mark.parametrize(
     ("reason", "messages"),
     [

@@ -216,7 +216,7 @@ def test_studies_at_the_same_time_survive_their_driver_and_end_in_one_table(
     assert again.returncode == 0, output
     for paths in studies:
         assert_all_there(paths, 4, gpu_hours=1)
-    table = [line for line in output.splitlines() if " mm: trial " in line]
+    table = [line for line in output.splitlines() if " mm, one run: trial " in line]
     assert sorted(line.split()[0] for line in table) == sorted(names)
     assert "third  trial 3    failed, DIVERGED" in output
     times = [[r.time for r in read_journal(p.journal) if isinstance(r, Epoch)] for p in studies]

@@ -34,14 +34,13 @@ def make_studies(
         for name, experiment in experiments.items()
     }
     spend_together(list(budgets.values()))
-    return Studies(
-        [
-            Study(name, experiment, journals[name], ignore, clock=clock, budget=budgets[name])
-            for name, experiment in experiments.items()
-        ],
-        say,
-        clock,
-    )
+    studies = [
+        Study(name, experiment, journals[name], ignore, clock=clock, budget=budgets[name])
+        for name, experiment in experiments.items()
+    ]
+    for study in studies:
+        study.begin()
+    return Studies(studies, say, clock)
 
 
 @dataclass
