@@ -47,14 +47,19 @@ def test_what_fails_by_itself_beside_the_same_error_does_not_hide_it(
     journal.close()
 
 
-def test_once_that_is_mended_the_same_command_tries_these_trials_again(open_study: OpenStudy) -> None:
+def after_three_failures(open_study: OpenStudy) -> tuple[Study, Journal]:
+    """A study of five trials that an error of the request has ended, opened again."""
     study, journal = open_study(trials=5)
     for _ in range(2):
         fail_next(study, "USER_ERROR", "no such module")
     with pytest.raises(StudyError):
         fail_next(study, "USER_ERROR", "no such module")
     journal.close()
-    again, journal = open_study(trials=5)
+    return open_study(trials=5)
+
+
+def test_once_that_is_mended_the_same_command_tries_these_trials_again(open_study: OpenStudy) -> None:
+    again, journal = after_three_failures(open_study)
     given = [again.next_trial() for _ in range(5)]
     assert [(a.trial, a.attempt) for a in given if a] == [(0, 2), (1, 2), (2, 2), (3, 1), (4, 1)]
     assert again.started(0, 2, "here", None, 1) == "continue"
@@ -64,13 +69,7 @@ def test_once_that_is_mended_the_same_command_tries_these_trials_again(open_stud
 
 
 def test_who_is_to_be_tried_again_is_so_after_the_next_death_of_the_driver_too(open_study: OpenStudy) -> None:
-    study, journal = open_study(trials=5)
-    for _ in range(2):
-        fail_next(study, "USER_ERROR", "no such module")
-    with pytest.raises(StudyError):
-        fail_next(study, "USER_ERROR", "no such module")
-    journal.close()
-    again, journal = open_study(trials=5)
+    again, journal = after_three_failures(open_study)
     assert again.next_trial() is not None
     again.started(0, 2, "here", None, 1)
     again.epoch(0, 2, 1, 0.004, 1.0)
