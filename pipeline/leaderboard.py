@@ -5,8 +5,8 @@ ties by fewer GPU hours. Failed rows have no rank, nor have final ones: trained 
 honest RMSE.
 
 Groups that cannot be compared stand one below the other: smoke runs last, else the group with the newest run
-first, as that is what somebody works on. The winner comes from the first group, and from its confirmed
-settings if it has any. The runs of a confirmed setting share its mean; of these the best one wins.
+first, as that is what somebody works on. The winner comes from the first group, and in a study of which some
+were confirmed from these. The runs of a confirmed setting share its mean; of these the best one wins.
 
     python -m pipeline.leaderboard --runs runs
 """
@@ -109,24 +109,24 @@ def ranked(frame: pd.DataFrame) -> pd.DataFrame:
 def winner(frame: pd.DataFrame) -> dict[str, Any] | None:
     """The row that stands first of those whose checkpoint is on disk; None before there is one.
 
-    If some of those that it is compared with were confirmed, it is one of these: the error of one run may
-    have been luck, in whichever study. Of the runs of the best setting, it is the one that reached its end
-    with the lowest error.
+    In a study of which some were confirmed, the others do not win: theirs may have been luck. Of the runs of
+    a confirmed setting, it is the one that reached its end with the lowest error.
     """
     usable = _with_fingerprints(frame[frame["rank"].notna() & frame["checkpoint"].notna()])
     if usable.empty:
         return None
     compared = usable[usable.groupby(COMPARABLE, dropna=False, sort=False).ngroup() == 0]
-    confirmed = compared[compared["rmse_mean"].notna()]
-    row = (compared if confirmed.empty else _best_setting(confirmed)).iloc[0]
+    confirmed = compared["rmse_mean"].notna()
+    lucky = compared["study"].isin(compared.loc[confirmed, "study"]) & ~confirmed
+    row = _runs_of_the_first(compared[~lucky]).iloc[0]
     return {key: _plain(row[key]) for key in COLUMNS}
 
 
-def _best_setting(confirmed: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the setting that comes first, the best one first."""
-    setting = confirmed[confirmed["rmse_mean"] == confirmed["rmse_mean"].iloc[0]]
+def _runs_of_the_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """The first row; if it was confirmed, all runs of its setting, the best one first."""
+    setting = rows[rows["rmse_mean"] == rows["rmse_mean"].iloc[0]]
     runs: pd.DataFrame = setting.assign(_cut_off=setting["status"] != "completed")
-    return runs.sort_values(["_cut_off", "rmse"])
+    return rows[:1] if runs.empty else runs.sort_values(["_cut_off", "rmse"])
 
 
 def origin(row: dict[str, Any]) -> str:

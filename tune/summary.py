@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from textwrap import fill
 
+from pipeline.configfile import read_yaml
 from pipeline.errors import StudyError
+from pipeline.leaderboard import origin
 from pipeline.paths import Workspace
 from pipeline.spread import Trusted, spreads, trusted
 from pipeline.trials import TrialState
@@ -28,10 +30,17 @@ def summary(studies: Studies, workspace: Workspace) -> str:
     lines += [_nothing(study) for study in studies if study not in [study for study, _ in found]]
     lines += [
         f"leaderboard  {workspace.leaderboard}",
-        f"winner       {workspace.best} (of all studies)",
+        f"winner       {workspace.best}{_winner(workspace)}",
         f"next         python -m pipeline.final --runs {workspace.root}",
     ]
     return "\n".join(lines)
+
+
+def _winner(workspace: Workspace) -> str:
+    """Which run has won, of all studies; the search that is over need not have it."""
+    if not workspace.best.exists():
+        return ""
+    return f" ({origin(read_yaml(workspace.best)['row'])})"
 
 
 def _result(study: Study, best: TrialState) -> list[str]:
@@ -45,9 +54,9 @@ def _result(study: Study, best: TrialState) -> list[str]:
 
 
 def _table(found: Iterable[tuple[Study, TrialState]]) -> list[str]:
-    """A line for each study, the confirmed ones first, each kind by its error."""
+    """A line for each study, by what is known of its error."""
     rows = sorted(
-        ((trusted(study.trials, best), study, best) for study, best in found), key=lambda row: row[0]
+        ((trusted(study.trials, best), study, best) for study, best in found), key=lambda row: row[0].rmse
     )
     width = max(len(study.name) for _, study, _ in rows)
     lines = [

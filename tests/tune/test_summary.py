@@ -49,10 +49,18 @@ def test_several_studies_are_told_with_what_stands_behind_their_errors(
 ) -> None:
     studies = Studies([study("lucky", LUCKY), study("steady", STEADY)], print)
     assert summary(studies, Workspace(tmp_path)).splitlines()[:3] == [
-        "steady    4.200 mm +- 0.100: trial 0; 4 completed",
         "lucky     4.050 mm, one run: trial 0; 1 completed",
+        "steady    4.200 mm +- 0.100: trial 0; 4 completed",
         "confirmed    1 of 2: +- is the spread of the seeds; --confirm 3 tells of the others",
     ]
+
+
+def test_the_winner_is_named_whichever_study_it_is_of(study: Callable[..., Study], tmp_path: Path) -> None:
+    studies = Studies([study("lucky", LUCKY), study("steady", STEADY)], print)
+    workspace = Workspace(tmp_path)
+    assert f"winner       {workspace.best}\n" in summary(studies, workspace)
+    workspace.best.write_text("row: {study: earlier, trial: 7, config_hash: f0}")
+    assert f"winner       {workspace.best} (trial 7 of study earlier)\n" in summary(studies, workspace)
 
 
 def test_several_studies_of_which_none_or_all_are_confirmed(
@@ -70,7 +78,7 @@ def test_while_studies_run_the_best_is_the_one_that_would_win(study: Callable[..
     lucky, steady = study("lucky", LUCKY), study("steady", STEADY)
     assert ", best 4.050 mm (trial 0)" in status_line([lucky], workers=1)
     assert ", best 4.200 mm (trial 0, confirmed)" in status_line([steady], workers=1)
-    assert ", best 4.200 mm (steady, trial 0, confirmed)" in status_line([lucky, steady], workers=1)
+    assert ", best 4.050 mm (lucky, trial 0)" in status_line([steady, lucky], workers=1)
 
 
 def test_the_table_of_studies_shows_the_mean_of_a_confirmed_setting(
