@@ -42,15 +42,15 @@ def spreads(trials: Mapping[int, TrialState]) -> dict[int, Spread]:
 
 
 class Trusted(NamedTuple):
-    """What is known of a setting's error; the lowest is the best: a mean comes before one run's error."""
+    """What is known of a setting's error; the lowest is the best, among equals a mean."""
 
-    one_run: bool
     rmse: float  # metres: the mean over its seeds, or that of the one run
+    one_run: bool
 
 
 def trusted(trials: Mapping[int, TrialState], trial: TrialState) -> Trusted:
     """What is known of the setting of one of a study's trials."""
     spread = spreads(trials).get(trial.number)
     if spread is not None:
-        return Trusted(False, spread.mean)
-    return Trusted(True, math.inf if trial.best_rmse is None else trial.best_rmse)
+        return Trusted(spread.mean, one_run=False)
+    return Trusted(math.inf if trial.best_rmse is None else trial.best_rmse, one_run=True)

@@ -135,7 +135,7 @@ def _best_of(studies: Sequence[Study]) -> list[str]:
     ]
     if not found:
         return []
-    error, name, number = min(found, key=lambda entry: entry[0].rmse)
+    error, name, number = min(found)
     where = f"{name}, " if len(studies) > 1 else ""
     mean = "" if error.one_run else ", confirmed"
     return [f"best {mm(error.rmse)} ({where}trial {number}{mean})"]

@@ -56,7 +56,7 @@ def _result(study: Study, best: TrialState) -> list[str]:
 def _table(found: Iterable[tuple[Study, TrialState]]) -> list[str]:
     """A line for each study, by what is known of its error."""
     rows = sorted(
-        ((trusted(study.trials, best), study, best) for study, best in found), key=lambda row: row[0].rmse
+        ((trusted(study.trials, best), study, best) for study, best in found), key=lambda row: row[0]
     )
     width = max(len(study.name) for _, study, _ in rows)
     lines = [
